@@ -1,0 +1,29 @@
+"""What an operator asks the leader for, through a key."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from leaderjob.model.record import Record
+
+
+class CommandKind(StrEnum):
+    TRIGGER = "trigger"
+
+
+class Command(Record):
+    """``commands/<id>``: consumed in the order of create revisions. A done one stays for an hour.
+
+    The id is the idempotency key: a triggered run has the command's id.
+    """
+
+    id: str
+    kind: CommandKind
+    job: str
+    created: datetime
+    expires: datetime
+    params: dict[str, Any] = {}
+    by: str = ""
+    done: datetime | None = None
+    accepted: bool | None = None
+    outcome: str | None = None

@@ -1,0 +1,56 @@
+"""The definition of a job, validated."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from leaderjob.model.record import Record
+
+
+class Overlap(StrEnum):
+    """What a fire does while the previous run of the job is active."""
+
+    FORBID = "forbid"
+
+
+class OnLeaderLoss(StrEnum):
+    """What becomes of a run whose leader went away."""
+
+    RESTART = "restart"
+    ABANDON = "abandon"
+
+
+class Policy(Record):
+    timeout_s: float = 3600.0
+    overlap: Overlap = Overlap.FORBID
+    misfire_grace_s: float = 60.0
+    retries: int = 0
+    on_leader_loss: OnLeaderLoss = OnLeaderLoss.RESTART
+    max_leader_losses: int = 3
+
+
+class JobSpec(Record):
+    """``jobs/<job>/spec``: the definition in force.
+
+    :param reference: where the function is: ``jobs.search_index:search_index``.
+    :param schedule: schedule expressions; empty means that the job only runs when triggered.
+    :param params: values for the function's parameters.
+    :param has_query: whether published versions answer queries.
+    """
+
+    name: str
+    reference: str
+    description: str = ""
+    schedule: tuple[str, ...] = ()
+    time_zone: str = "UTC"
+    policy: Policy = Policy()
+    params: dict[str, Any] = {}
+    has_query: bool = False
+    token: int | None = None
+
+
+class Timetable(Record):
+    """``jobs/<job>/schedule``: the watermark (the last fire accounted for, never decreases)."""
+
+    watermark: datetime
+    next_fire: datetime | None = None

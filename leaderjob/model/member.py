@@ -1,0 +1,45 @@
+"""Replicas as others see them: the heartbeat record and the candidate's record."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from leaderjob.model.record import Record
+
+
+class Role(StrEnum):
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+class Holding(Record):
+    """What a replica holds of one job: the version it serves, and every manifest it could serve."""
+
+    active: int | None = None
+    digest: str | None = None
+    manifests: tuple[str, ...] = ()
+
+
+class Member(Record):
+    """``members/<replica id>``: written on change only; the lease under it is the heartbeat.
+
+    ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``.
+    """
+
+    replica: str
+    incarnation: str
+    role: Role
+    release: str
+    host: str
+    pid: int
+    started: datetime
+    addresses: dict[str, str]
+    holds: dict[str, Holding] = {}
+
+
+class Candidate(Record):
+    """``election/<lease hex>``: who stands for election; the lowest create revision leads."""
+
+    replica: str
+    incarnation: str
+    addresses: dict[str, str]
+    since: datetime

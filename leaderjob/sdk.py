@@ -1,0 +1,172 @@
+"""What a job author gets: ``@job``, ``JobContext`` and two exceptions that steer retries.
+
+This module is what a worker process imports of leaderjob, so it imports the standard library only.
+Nothing is validated here beyond types: the replica does that, from the description of the job.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, or lists and dictionaries (with str keys) of those."""
+
+Answer = Callable[..., Json]
+"""Answers one query: keyword arguments in, a JSON value out."""
+
+Opener = Callable[[Path], Answer]
+"""Opens the directory of a published version, once, and returns what answers queries on it."""
+
+
+class RetryLater(Exception):
+    """Raised by a job: this attempt failed, try again after ``delay_s`` seconds (if retries are left)."""
+
+    def __init__(self, delay_s: float, reason: str = "") -> None:
+        super().__init__(reason or f"retry in {delay_s:g} s")
+        self.delay_s = delay_s
+
+
+class Permanent(Exception):
+    """Raised by a job: this run failed for good, do not retry it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """The arguments of ``@job``, as the author wrote them."""
+
+    name: str
+    schedule: str | tuple[str, ...] | None = None
+    time_zone: str = "UTC"
+    timeout: str | float = "1h"
+    overlap: str = "forbid"
+    misfire_grace: str | float = "1m"
+    retries: int = 0
+    on_leader_loss: str = "restart"
+    max_leader_losses: int = 3
+    description: str = ""
+
+
+class Job:
+    """A job function with its options. Calling it calls the function, which makes it easy to test."""
+
+    def __init__(self, function: Callable[..., Any], options: JobOptions) -> None:
+        self.function = function
+        self.options = options
+        self.opener: Opener | None = None
+        self.__doc__ = function.__doc__
+        self.__name__ = options.name
+        self.__module__ = function.__module__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def query(self, opener: Opener) -> Opener:
+        """Decorate the function that opens a published version for queries.
+
+        It is called once per version, in a child process of each replica, with the version's
+        directory (read-only); what it returns is called with the fields of each query.
+        """
+        self.opener = opener
+        return opener
+
+
+def job(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    schedule: str | list[str] | tuple[str, ...] | None = None,
+    time_zone: str = "UTC",
+    timeout: str | float = "1h",
+    overlap: str = "forbid",
+    misfire_grace: str | float = "1m",
+    retries: int = 0,
+    on_leader_loss: str = "restart",
+    max_leader_losses: int = 3,
+) -> Any:
+    """Turn a function into a job. The function's first parameter is the :class:`JobContext`.
+
+    :param name: the job's name, by default the function's.
+    :param schedule: crontab (``*/15 * * * *``, ``@daily``) or ``every 90s``, or several of them;
+        ``None`` means that it only runs when it is triggered.
+    :param time_zone: the zone in which a crontab schedule is read.
+    :param timeout: how long one attempt may take; ``30m``, ``90s``, or seconds.
+    :param overlap: what a fire does while the previous run is active: ``forbid`` skips it.
+    :param misfire_grace: how late a fire may start.
+    :param retries: how often a failed attempt is tried again.
+    :param on_leader_loss: ``restart`` (at least once) or ``abandon`` (at most once).
+    :param max_leader_losses: how often a run is started again after its leader was lost.
+    """
+
+    def decorate(decorated: Callable[..., Any]) -> Job:
+        lines = (decorated.__doc__ or "").strip().splitlines()
+        options = JobOptions(
+            name=name or decorated.__name__,
+            schedule=tuple(schedule) if isinstance(schedule, list | tuple) else schedule,
+            time_zone=time_zone,
+            timeout=timeout,
+            overlap=overlap,
+            misfire_grace=misfire_grace,
+            retries=retries,
+            on_leader_loss=on_leader_loss,
+            max_leader_losses=max_leader_losses,
+            description=lines[0] if lines else "",
+        )
+        return Job(decorated, options)
+
+    return decorate if function is None else decorate(function)
+
+
+@dataclass(slots=True)
+class JobContext:
+    """What a job knows about its run, and what it can tell the world.
+
+    Outside leaderjob (in a test of your job) build one with :meth:`local`.
+    """
+
+    job: str
+    run_id: str
+    attempt: int
+    fencing_token: int
+    fire_time: datetime | None
+    log: logging.Logger
+    _artifacts: Path
+    _previous: Path | None = None
+    _send: Callable[[Mapping[str, Json]], None] = field(default=lambda message: None, repr=False)
+    _stopping: Callable[[], bool] = field(default=lambda: False, repr=False)
+
+    @classmethod
+    def local(cls, artifacts: Path, *, job: str = "local", previous: Path | None = None) -> "JobContext":
+        """A context without a cluster, for tests: artifacts go to the directory ``artifacts``."""
+        return cls(job, "local", 1, 0, None, logging.getLogger(f"job.{job}"), artifacts, previous)
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        """Tell every watcher how far the run is. Cheap: call it as often as you like."""
+        self._send({"type": "progress", "done": done, "total": total, "message": message})
+
+    def artifact_dir(self) -> Path:
+        """An empty directory; the regular files that are in it at the end are published together."""
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        return self._artifacts
+
+    def previous(self) -> Path | None:
+        """The directory of the last published version (read-only), or None: for incremental builds."""
+        return self._previous
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the run was asked to stop; a job that returns soon after keeps what it wrote clean."""
+        return self._stopping()
+
+
+def is_json(value: object) -> bool:
+    """Whether ``value`` can be published as a small result."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
