@@ -1,0 +1,65 @@
+"""A small asyncio client for etcd v3: key-value, transactions, leases, watches.
+
+General purpose: nothing here knows what an election or a job is. ``rpc.py`` is the single seam to the
+generated messages and stubs; no ``grpc`` type and no ``grpc`` error leaves this package.
+"""
+
+from leaderjob.etcd.client import Etcd
+from leaderjob.etcd.errors import (
+    AmbiguousWrite,
+    Compacted,
+    EtcdError,
+    EtcdUnavailable,
+    HistoryWentBack,
+    LeaseNotFound,
+    NoSpace,
+    OtherCluster,
+    RequestRefused,
+    ValueTooLarge,
+)
+from leaderjob.etcd.mirror import Batch, Event, EventKind, follow
+from leaderjob.etcd.txn import (
+    Compare,
+    Delete,
+    Get,
+    Op,
+    Put,
+    Txn,
+    TxnResult,
+    absent,
+    created_at,
+    modified_at,
+    none_created_before,
+)
+from leaderjob.etcd.values import KeyValue, RangeResult
+
+__all__ = [
+    "AmbiguousWrite",
+    "Batch",
+    "Compacted",
+    "Compare",
+    "Delete",
+    "Etcd",
+    "EtcdError",
+    "EtcdUnavailable",
+    "Event",
+    "EventKind",
+    "Get",
+    "HistoryWentBack",
+    "KeyValue",
+    "LeaseNotFound",
+    "NoSpace",
+    "Op",
+    "OtherCluster",
+    "Put",
+    "RangeResult",
+    "RequestRefused",
+    "Txn",
+    "TxnResult",
+    "ValueTooLarge",
+    "absent",
+    "created_at",
+    "follow",
+    "modified_at",
+    "none_created_before",
+]

@@ -111,10 +111,13 @@ class Staged(Record):
 class Version(Record):
     """``results/<job>/versions/<version>``: one published artifact. Its number is never reused.
 
+    ``sequence`` is that of the pointer when the version was published.
+
     ``result`` is the JSON value that the job returned, if it did (at most 256 KiB).
     """
 
     version: int
+    sequence: int
     run: str
     token: int
     digest: str
@@ -132,6 +135,5 @@ class Version(Record):
 
 
 class Pointer(Version):
-    """``results/<job>/current``: which version is in force. Followers order by ``sequence``."""
-
-    sequence: int
+    """``results/<job>/current``: which version is in force. Followers order by ``sequence``, which grows
+    by one at each write of the pointer."""

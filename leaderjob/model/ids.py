@@ -1,24 +1,11 @@
-"""Names and identities: what may be a name, and how ids are made."""
+"""Identities: how ids are made. What may be a name is said in ``leaderjob.names``."""
 
-import re
 import secrets
 from datetime import UTC, datetime
 
-from leaderjob.errors import InvalidName
+from leaderjob.names import check_name, valid_name
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}")
-
-
-def valid_name(name: str) -> bool:
-    """Whether ``name`` may be part of a key: no ``/``, so that no prefix nests in another."""
-    return _NAME.fullmatch(name) is not None
-
-
-def check_name(kind: str, name: str) -> str:
-    """``name`` itself, if it may be part of a key. :raises InvalidName: it may not."""
-    if not valid_name(name):
-        raise InvalidName(kind, name)
-    return name
+__all__ = ["check_name", "fire_id", "new_incarnation", "new_run_id", "valid_name"]
 
 
 def new_incarnation() -> str:

@@ -37,9 +37,13 @@ class Member(Record):
 
 
 class Candidate(Record):
-    """``election/<lease hex>``: who stands for election; the lowest create revision leads."""
+    """``election/<lease hex>``: who stands for election; the lowest create revision leads.
+
+    ``leading_since`` is proclaimed by the winner: from then on it acts as the leader.
+    """
 
     replica: str
     incarnation: str
     addresses: dict[str, str]
     since: datetime
+    leading_since: datetime | None = None

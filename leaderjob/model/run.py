@@ -46,11 +46,16 @@ class IllegalTransition(LeaderjobError):
 
 
 class Attempt(Record):
-    """One worker process of a run. ``workers_gone`` is set once all its processes are surely dead."""
+    """One worker process of a run.
+
+    ``ttl_s`` is that of the term: how long a successor has to wait before the worker is surely dead,
+    unless ``workers_gone`` says so.
+    """
 
     number: int
     token: int
     replica: str
+    ttl_s: float
     started: datetime
     ended: datetime | None = None
     outcome: Outcome | None = None
@@ -96,11 +101,11 @@ class Run(Record):
     def leader_losses(self) -> int:
         return sum(attempt.outcome is Outcome.ABANDONED for attempt in self.attempts)
 
-    def begin(self, *, token: int, replica: str, now: datetime) -> "Run":
+    def begin(self, *, token: int, replica: str, ttl_s: float, now: datetime) -> "Run":
         """A new attempt starts."""
         if self.state is State.DONE or (self.attempt and self.attempt.ended is None):
             raise IllegalTransition(f"run {self.id} of {self.job} is {self.state}: no new attempt can begin")
-        new = Attempt(number=len(self.attempts) + 1, token=token, replica=replica, started=now)
+        new = Attempt(number=len(self.attempts) + 1, token=token, replica=replica, ttl_s=ttl_s, started=now)
         return self.model_copy(update={"state": State.RUNNING, "attempts": (*self.attempts, new)})
 
     def end_attempt(
@@ -125,7 +130,13 @@ class Run(Record):
         if self.attempt and self.attempt.ended is None:
             run = self.end_attempt(outcome, now=now, reason=reason)
         return run.model_copy(
-            update={"state": State.DONE, "outcome": outcome, "reason": reason, "ended": now, "version": version}
+            update={
+                "state": State.DONE,
+                "outcome": outcome,
+                "reason": reason,
+                "ended": now,
+                "version": version,
+            }
         )
 
 

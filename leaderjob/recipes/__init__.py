@@ -1,0 +1,20 @@
+"""The classic uses of etcd as small recipes: sessions and elections; others follow.
+
+General purpose: nothing here knows what a job is, or what a replica publishes.
+"""
+
+from leaderjob.recipes.election import Election, Leadership, fence
+from leaderjob.recipes.errors import CampaignLost, NotLeader, SessionLost, TermLost
+from leaderjob.recipes.session import Session, Timing
+
+__all__ = [
+    "CampaignLost",
+    "Election",
+    "Leadership",
+    "NotLeader",
+    "Session",
+    "SessionLost",
+    "TermLost",
+    "Timing",
+    "fence",
+]

@@ -1,0 +1,146 @@
+"""The client: reads, writes, transactions, leases. Watches are in ``watch.py`` and ``mirror.py``."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from leaderjob.etcd.connection import Connection
+from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRefused, ValueTooLarge
+from leaderjob.etcd.lease import keep_alive_once
+from leaderjob.etcd.rpc import rpc
+from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Op, Txn, TxnResult, range_result, txn_result
+from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, prefix_end
+
+_PAGE_KEYS = 1000
+
+
+class Etcd:
+    """An etcd cluster, by its endpoints.
+
+    :param endpoints: ``HOST:PORT`` each; the first that answers is used, the others when it fails.
+    :param call_timeout_s: the deadline of one try of a call.
+    """
+
+    def __init__(self, endpoints: Sequence[str], *, call_timeout_s: float = 2.0) -> None:
+        self.connection = Connection(endpoints, call_timeout_s=call_timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    async def get(self, key: str) -> KeyValue | None:
+        """The key now, by a linearizable read, or None. :raises EtcdError: see ``Connection.call``."""
+        request = rpc.RangeRequest(key=encode_key(key))
+        response = await self.connection.call(lambda stubs: stubs.kv.Range, request, repeatable=True)
+        return range_result(response, response.header.revision).first
+
+    async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
+        """All keys that begin with ``prefix``, oldest creation first, read in pages at one revision.
+
+        :raises Compacted: ``revision`` is no longer there.
+        """
+        kvs: list[KeyValue] = []
+        end = prefix_end(prefix)
+        start = encode_key(prefix)
+        while True:
+            request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision)
+            try:
+                response = await self.connection.call(
+                    lambda stubs: stubs.kv.Range, request, repeatable=True, linearizable=revision == 0
+                )
+            except RequestRefused as refused:
+                if "compacted" in str(refused):
+                    raise Compacted(revision) from refused
+                raise
+            revision = revision or response.header.revision
+            kvs.extend(KeyValue.of(kv) for kv in response.kvs)
+            if not response.more:
+                break
+            start = response.kvs[-1].key + b"\0"
+        kvs.sort(key=lambda kv: kv.create_revision)
+        return RangeResult(tuple(kvs), len(kvs), revision)
+
+    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+        """Write unconditionally; returns the revision. :raises AmbiguousWrite: it may be done or not."""
+        request = rpc.PutRequest(key=encode_key(key), value=value, lease=lease)
+        _check_size(key, request.ByteSize())
+        response = await self.connection.call(lambda stubs: stubs.kv.Put, request, repeatable=False)
+        return int(response.header.revision)
+
+    async def delete(self, key: str, *, prefix: bool = False) -> int:
+        """Delete a key, or all that begin with it; returns how many there were."""
+        end = prefix_end(key) if prefix else b""
+        request = rpc.DeleteRangeRequest(key=encode_key(key), range_end=end)
+        response = await self.connection.call(lambda stubs: stubs.kv.DeleteRange, request, repeatable=False)
+        return int(response.deleted)
+
+    async def txn(
+        self,
+        compares: Sequence[Compare] = (),
+        success: Sequence[Op] = (),
+        failure: Sequence[Op] = (),
+        *,
+        repeatable: bool = False,
+        timeout_s: float | None = None,
+    ) -> TxnResult:
+        """One transaction.
+
+        :param repeatable: committing it twice is as good as once (it only reads, say).
+        :raises AmbiguousWrite: it may be done, not done, or be done later.
+        :raises ValueTooLarge: it is over etcd's limits, and was not sent.
+        """
+        request = Txn(tuple(compares), tuple(success), tuple(failure)).request()
+        _check_size("a transaction", request.ByteSize())
+        response = await self.connection.call(
+            lambda stubs: stubs.kv.Txn, request, repeatable=repeatable, timeout_s=timeout_s
+        )
+        return txn_result(response)
+
+    async def grant(self, ttl_s: int) -> tuple[int, int]:
+        """A new lease: its id, and the TTL in seconds that the server granted, which may be another.
+
+        A grant that got no answer is asked for again: the lease that it may have left has no keys and
+        runs out by itself.
+        """
+        response = await self.connection.call(
+            lambda stubs: stubs.lease.LeaseGrant,
+            rpc.LeaseGrantRequest(TTL=ttl_s),
+            repeatable=True,
+            linearizable=False,
+        )
+        if response.error:
+            raise EtcdError(f"etcd refused to grant a lease: {response.error}")
+        return int(response.ID), int(response.TTL)
+
+    async def revoke(self, lease_id: int, *, timeout_s: float | None = None) -> None:
+        """End a lease and delete the keys on it; one that is gone already is not an error."""
+        try:
+            await self.connection.call(
+                lambda stubs: stubs.lease.LeaseRevoke,
+                rpc.LeaseRevokeRequest(ID=lease_id),
+                repeatable=True,
+                linearizable=False,
+                timeout_s=timeout_s,
+            )
+        except RequestRefused as refused:
+            if "lease not found" not in str(refused):
+                raise
+
+    async def keep_alive(self, lease_id: int, *, timeout_s: float) -> int:
+        """Renew a lease once; returns the seconds it has left. :raises LeaseNotFound: it is gone."""
+        ttl_s = await keep_alive_once(self.connection, lease_id, timeout_s=timeout_s)
+        if ttl_s <= 0:
+            raise LeaseNotFound(lease_id)
+        return ttl_s
+
+
+def _check_size(what: str, size_bytes: int) -> None:
+    if size_bytes > MAX_REQUEST_BYTES:
+        raise ValueTooLarge(what, size_bytes, MAX_REQUEST_BYTES, "bytes")

@@ -1,0 +1,195 @@
+"""Channels to the endpoints, and how a call finds its way: deadlines, failover, our own errors."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from leaderjob.errors import SettingsError
+from leaderjob.etcd.errors import (
+    AmbiguousWrite,
+    EtcdError,
+    EtcdUnavailable,
+    HistoryWentBack,
+    NoSpace,
+    OtherCluster,
+    RequestRefused,
+)
+from leaderjob.etcd.rpc import Stubs
+
+HAS_LEADER = (("hasleader", "true"),)
+"""Metadata: a member that is cut off from its quorum refuses such a call instead of answering from memory."""
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Not below the 5 s that etcd's server tolerates (--grpc-keepalive-min-time).
+    ("grpc.keepalive_time_ms", 6000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+_NEVER_SENT = ("failed to connect", "connections to all backends failing", "dns resolution failed")
+_RETRIABLE_REFUSALS = ("not a primary lessor",)
+_PAUSE_BETWEEN_TRIES_S = 0.05
+
+
+def parse_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """``HOST:PORT`` each, as gRPC takes them. :raises SettingsError: one is neither that nor a plain URL."""
+    parsed = []
+    for endpoint in endpoints:
+        plain = endpoint.strip().removeprefix("http://").rstrip("/")
+        host, _, port = plain.rpartition(":")
+        if "://" in plain or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise SettingsError(f"etcd endpoint {endpoint!r} is not HOST:PORT")
+        parsed.append(plain)
+    if not parsed:
+        raise SettingsError("no etcd endpoint is given: name at least one HOST:PORT")
+    return tuple(dict.fromkeys(parsed))
+
+
+class Connection:
+    """One channel per endpoint; calls go to the current one and move on to the next when it fails.
+
+    :param call_timeout_s: the deadline of one try. Below a third of the TTL, so that a keepalive that
+        runs into a dead member has time for another.
+    """
+
+    def __init__(self, endpoints: Sequence[str], *, call_timeout_s: float) -> None:
+        self.endpoints = parse_endpoints(endpoints)
+        self.call_timeout_s = call_timeout_s
+        self._channels: dict[str, Any] = {}
+        self._current = 0
+        self._cluster_id: int | None = None
+        self._highest_revision = 0
+        self._closed = False
+
+    @property
+    def endpoint(self) -> str:
+        return self.endpoints[self._current % len(self.endpoints)]
+
+    def move_on(self, failed: str) -> None:
+        """The next call goes to another endpoint than ``failed``."""
+        if self.endpoint == failed:
+            self._current += 1
+
+    def stubs(self, endpoint: str) -> Stubs:
+        if self._closed:
+            raise EtcdError("this etcd client is closed")
+        if endpoint not in self._channels:
+            channel = grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
+            self._channels[endpoint] = (channel, Stubs(channel))
+        stubs: Stubs = self._channels[endpoint][1]
+        return stubs
+
+    async def close(self) -> None:
+        self._closed = True
+        channels, self._channels = self._channels, {}
+        for channel, _ in channels.values():
+            await channel.close(None)
+
+    async def call(
+        self,
+        method: Callable[[Stubs], Any],
+        request: Any,
+        *,
+        repeatable: bool,
+        linearizable: bool = True,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """One unary call, tried on every endpoint at most twice.
+
+        :param repeatable: doing it twice is as good as once. What is not, is tried again only where
+            it surely was never sent.
+        :raises EtcdUnavailable: nothing was done. :raises AmbiguousWrite: it is not known.
+        :raises RequestRefused: etcd refused it (or a subclass). :raises HistoryWentBack: see there.
+        """
+        known = self._highest_revision
+        failures: dict[str, str] = {}
+        for attempt in range(2 * len(self.endpoints)):
+            if attempt and attempt % len(self.endpoints) == 0:
+                await asyncio.sleep(_PAUSE_BETWEEN_TRIES_S)
+            endpoint = self.endpoint
+            try:
+                response = await method(self.stubs(endpoint))(
+                    request, timeout=timeout_s or self.call_timeout_s
+                )
+            except asyncio.CancelledError:
+                if not cancelled_by_peer():
+                    raise
+                self.move_on(endpoint)
+                if not repeatable:
+                    raise AmbiguousWrite(endpoint, "the server cancelled it") from None
+                failures[endpoint] = "the server cancelled it"
+                continue
+            except grpc.aio.AioRpcError as error:
+                self._settle(error, endpoint, repeatable)
+                failures[endpoint] = _describe(error)
+                self.move_on(endpoint)
+                continue
+            self._check_header(response.header, endpoint, known if linearizable else None)
+            return response
+        detail = "; ".join(f"{endpoint}: {failure}" for endpoint, failure in failures.items())
+        raise EtcdUnavailable(self.endpoints, detail if len(failures) > 1 else next(iter(failures.values())))
+
+    def _settle(self, error: grpc.aio.AioRpcError, endpoint: str, repeatable: bool) -> None:
+        """Return if the call may be tried elsewhere, raise our own error if not."""
+        code, details = error.code(), (error.details() or "").lower()
+        transient = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        if transient and (repeatable or any(text in details for text in _NEVER_SENT)):
+            return
+        if any(text in details for text in _RETRIABLE_REFUSALS):
+            return
+        if transient or code is grpc.StatusCode.CANCELLED:
+            self.move_on(endpoint)
+            raise AmbiguousWrite(endpoint, _describe(error)) from error
+        raise refusal(error, endpoint) from error
+
+    def _check_header(self, header: Any, endpoint: str, known: int | None) -> None:
+        if self._cluster_id is None:
+            self._cluster_id = header.cluster_id
+        elif header.cluster_id != self._cluster_id:
+            self.move_on(endpoint)
+            raise OtherCluster(endpoint, self._cluster_id, header.cluster_id)
+        # Only revisions of linearizable answers can be compared, and only with what was known when the
+        # call was sent: answers to calls under way at the same time may arrive in any order.
+        if known is None:
+            return
+        if header.revision < known:
+            raise HistoryWentBack(known, header.revision)
+        self._highest_revision = max(self._highest_revision, header.revision)
+
+
+def cancelled_by_peer() -> bool:
+    """Inside ``except CancelledError``: whether the server ended the call, not somebody our task.
+
+    grpc.aio reports a call that ended with status CANCELLED as ``asyncio.CancelledError``.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0
+
+
+def refusal(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
+    """Our error for what etcd refused."""
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "space exceeded" in details:
+        return NoSpace()
+    if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL):
+        return EtcdUnavailable([endpoint], f"it does not answer as etcd does ({_describe(error)})")
+    return RequestRefused(f"etcd at {endpoint} refused the request: {details or error.code().name.lower()}")
+
+
+def _describe(error: grpc.aio.AioRpcError) -> str:
+    details = (error.details() or "").strip()
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "no answer in time"
+    lowered = details.lower()
+    if "connection refused" in lowered:
+        return "connection refused"
+    return details.splitlines()[0][:200] if details else error.code().name.lower()

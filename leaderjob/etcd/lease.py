@@ -1,0 +1,48 @@
+"""Renewing a lease: one keepalive on a stream of its own.
+
+A stream per keepalive costs a few frames every other second. In return each has its own deadline, and
+one that hangs on a dead member is simply tried elsewhere: there is no stream whose state could be stale.
+"""
+
+import asyncio
+
+import grpc
+import grpc.aio
+
+from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer
+from leaderjob.etcd.errors import EtcdUnavailable
+from leaderjob.etcd.rpc import rpc
+
+
+async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: float) -> int:
+    """The TTL in seconds that the server answered (0 or less: the lease is gone), from the current endpoint.
+
+    One try: whoever keeps a lease alive has a schedule of its own. After a failure the next call goes
+    to another endpoint.
+
+    :raises EtcdUnavailable: no usable answer within ``timeout_s``.
+    """
+    endpoint = connection.endpoint
+    call = connection.stubs(endpoint).lease.LeaseKeepAlive(metadata=HAS_LEADER)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await call.write(rpc.LeaseKeepAliveRequest(ID=lease_id))
+            response = await call.read()
+    except TimeoutError:
+        connection.move_on(endpoint)
+        raise EtcdUnavailable([endpoint], f"no answer to a keepalive within {timeout_s:g} s") from None
+    except asyncio.CancelledError:
+        if not cancelled_by_peer():
+            raise
+        connection.move_on(endpoint)
+        raise EtcdUnavailable([endpoint], "it cancelled a keepalive") from None
+    except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        connection.move_on(endpoint)
+        detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        raise EtcdUnavailable([endpoint], f"keepalive failed: {detail}") from error
+    finally:
+        call.cancel()
+    if response is grpc.aio.EOF:
+        connection.move_on(endpoint)
+        raise EtcdUnavailable([endpoint], "it closed the stream of a keepalive")
+    return int(response.TTL)

@@ -1,0 +1,52 @@
+"""Values that come back from etcd. Keys are text: bytes that are not UTF-8 survive as surrogates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+def encode_key(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def decode_key(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")
+
+
+def prefix_end(prefix: str) -> bytes:
+    """The end of the range of all keys that begin with ``prefix`` (etcd's ``clientv3.GetPrefixRangeEnd``)."""
+    raw = bytearray(encode_key(prefix))
+    while raw:
+        if raw[-1] < 0xFF:
+            raw[-1] += 1
+            return bytes(raw)
+        raw.pop()
+    return b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """One key at one revision. ``lease`` is 0 where there is none."""
+
+    key: str
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    lease: int
+
+    @classmethod
+    def of(cls, kv: Any) -> "KeyValue":
+        return cls(decode_key(kv.key), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    """What a range held at ``revision``: ``count`` keys in all, of which ``kvs`` were asked for."""
+
+    kvs: tuple[KeyValue, ...]
+    count: int
+    revision: int
+
+    @property
+    def first(self) -> KeyValue | None:
+        return self.kvs[0] if self.kvs else None

@@ -1,0 +1,27 @@
+"""How a session, a campaign or a term can end against our will."""
+
+from leaderjob.errors import LeaderjobError
+
+
+class SessionLost(LeaderjobError):
+    """The session's lease is gone, and every key on it. Campaign again with a new session."""
+
+    exit_code = 4
+
+
+class CampaignLost(LeaderjobError):
+    """The candidate's own key vanished while it was waiting. Campaign again with a new session."""
+
+    exit_code = 4
+
+
+class TermLost(LeaderjobError):
+    """The term is over, or no longer certain; nothing may be written in its name."""
+
+    exit_code = 4
+
+
+class NotLeader(LeaderjobError):
+    """A write was fenced off: this term no longer holds office."""
+
+    exit_code = 4

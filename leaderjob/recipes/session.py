@@ -1,0 +1,163 @@
+"""A session: a lease that is kept alive, and what may be concluded from that.
+
+An acknowledged keepalive says that *some* member still knows the lease. For a candidate that is enough.
+For a leader it is not: a member whose disk stalls goes on acknowledging while the quorum has deleted
+the key. So a leader registers a confirmation, a linearizable read of its own key, begun after the
+acknowledgement; see ``election.py``. Time is always counted from when a keepalive was SENT.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from leaderjob.clock import boottime
+from leaderjob.errors import SettingsError
+from leaderjob.etcd import Etcd, EtcdError, LeaseNotFound
+from leaderjob.recipes.errors import SessionLost
+from leaderjob.telemetry.events import Events, emit
+
+SAFE_TTL_S = 5.0
+"""Below this, leadership is not promised to outlast the death of an etcd leader."""
+
+_RETRY_PAUSE_S = 0.1
+_REVOKE_TIMEOUT_S = 1.0
+
+Acknowledged = Callable[[float], Awaitable[None]]
+"""Called after each acknowledged keepalive, with the boot time in seconds at which it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a session keeps time, in seconds. :raises SettingsError: the values do not fit each other.
+
+    :param ttl_s: how long the lease outlives the last keepalive; whole seconds.
+    :param margin_s: how much earlier than the lease our own trust ends.
+    :param keepalive_s: the pause between keepalives; a fifth of the TTL by default.
+    """
+
+    ttl_s: float = 10.0
+    margin_s: float = 2.0
+    keepalive_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ttl_s != int(self.ttl_s) or self.ttl_s < 2:
+            raise SettingsError(f"ttl {self.ttl_s:g} s: etcd takes whole seconds, at least 2")
+        if not 0 < self.margin_s < self.ttl_s / 2:
+            raise SettingsError(
+                f"margin {self.margin_s:g} s does not fit a TTL of {self.ttl_s:g} s: it must be above 0 and below half of it"
+            )
+        if self.keepalive_s is not None and not 0 < self.keepalive_s <= self.ttl_s / 3:
+            raise SettingsError(
+                f"keepalive {self.keepalive_s:g} s does not fit a TTL of {self.ttl_s:g} s: at most a third of it"
+            )
+
+
+class Session:
+    """A lease, kept alive until it is closed or lost. ``async with await Session.open(...) as session``."""
+
+    def __init__(self, etcd: Etcd, lease_id: int, timing: Timing, granted_ttl_s: int, sent_at: float) -> None:
+        self.etcd = etcd
+        self.lease_id = lease_id
+        self.ttl_s = float(granted_ttl_s)
+        self.margin_s = timing.margin_s
+        self.keepalive_s = min(timing.keepalive_s or self.ttl_s / 5, self.ttl_s / 3)
+        self.acknowledged_at = sent_at
+        """Boot time at which the last acknowledged keepalive (or the grant) was sent."""
+        self.on_acknowledged: Acknowledged | None = None
+        self._lost = asyncio.Event()
+        self._reason = ""
+        self._beat_now = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, etcd: Etcd, timing: Timing) -> Self:
+        """Ask for a lease. :raises EtcdError: none was granted."""
+        sent_at = boottime()
+        lease_id, granted_ttl_s = await etcd.grant(int(timing.ttl_s))
+        emit(Events.SESSION_OPENED, lease=f"{lease_id:x}", ttl_s=granted_ttl_s)
+        if granted_ttl_s < SAFE_TTL_S:
+            emit(Events.SESSION_SHORT_TTL, ttl_s=granted_ttl_s, safe_ttl_s=SAFE_TTL_S)
+        return cls(etcd, lease_id, timing, granted_ttl_s, sent_at)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep_alive(), name=f"keepalive {self.lease_id:x}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop the keepalive, then revoke the lease; close only when all work under it has stopped.
+
+        Where etcd does not answer in time the lease runs out by itself.
+        """
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if not self.is_lost:
+            self._lose("closed")
+            with suppress(EtcdError):
+                await self.etcd.revoke(self.lease_id, timeout_s=_REVOKE_TIMEOUT_S)
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.is_set()
+
+    async def wait_lost(self) -> str:
+        """Wait until the lease is gone; returns why."""
+        await self._lost.wait()
+        return self._reason
+
+    def check(self) -> None:
+        """:raises SessionLost: the lease is gone."""
+        if self.is_lost:
+            raise SessionLost(f"session {self.lease_id:x} is over: {self._reason}")
+
+    def lose(self, reason: str) -> None:
+        """Declare the session over: its keys are known to be gone, or must not be relied on."""
+        if not self.is_lost:
+            emit(Events.SESSION_LOST, lease=f"{self.lease_id:x}", reason=reason)
+            self._lose(reason)
+
+    def renew_now(self) -> None:
+        """Send the next keepalive at once."""
+        self._beat_now.set()
+
+    def _lose(self, reason: str) -> None:
+        self._reason = reason
+        self._lost.set()
+
+    async def _keep_alive(self) -> None:
+        failed = False
+        while not self.is_lost:
+            sent_at = boottime()
+            try:
+                await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
+                self.acknowledged_at = sent_at
+                if self.on_acknowledged is not None:
+                    await self.on_acknowledged(sent_at)
+                failed = False
+            except LeaseNotFound as gone:
+                self.lose(str(gone))
+                return
+            except EtcdError as error:
+                if not failed:
+                    emit(Events.KEEPALIVE_FAILED, lease=f"{self.lease_id:x}", reason=error)
+                failed = True
+            pause_s = _RETRY_PAUSE_S if failed else self.keepalive_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._beat_now.wait()
+            self._beat_now.clear()
+
+    @property
+    def _timeout_s(self) -> float:
+        """Of one keepalive: short enough that the next try, elsewhere, comes in time."""
+        return min(self.etcd.connection.call_timeout_s, self.ttl_s / 4)

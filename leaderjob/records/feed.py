@@ -1,0 +1,123 @@
+"""The namespace, followed: changes as decoded records, and a view that is kept current by them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from leaderjob.etcd import Batch, Etcd, EtcdError, Event, follow
+from leaderjob.model.record import Record
+from leaderjob.records.keys import Keys, Kind, Place
+from leaderjob.records.stored import CorruptRecord, Stored, decode
+from leaderjob.records.view import Quarantined, View
+from leaderjob.telemetry.events import Events, emit
+
+_RETRY_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record was created (``before`` is None), replaced, or deleted (``now`` is None)."""
+
+    place: Place
+    before: Stored[Record] | None
+    now: Stored[Record] | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The changes up to ``revision``; ``listed`` if they come from a listing and not from a watch."""
+
+    changes: tuple[Change, ...]
+    revision: int
+    listed: bool
+
+
+async def read_feed(etcd: Etcd, keys: Keys, view: View) -> AsyncGenerator[Changes, None]:
+    """What is there, then each change; ``view`` is current whenever a batch is handed out.
+
+    A value that cannot be decoded is quarantined: reported once, listed in the view, and otherwise
+    treated as absent. Runs until closed. :raises EtcdError: etcd cannot be listed.
+    """
+    async with aclosing(follow(etcd, keys.root)) as batches:
+        async for batch in batches:
+            changes = _apply(view, keys, batch)
+            yield Changes(changes, batch.revision, batch.listed)
+
+
+def _apply(view: View, keys: Keys, batch: Batch) -> tuple[Change, ...]:
+    changes = [change for event in batch.events if (change := _apply_one(view, keys, event)) is not None]
+    view.revision = batch.revision
+    return tuple(changes)
+
+
+def _apply_one(view: View, keys: Keys, event: Event) -> Change | None:
+    if event.key.startswith(keys.election):
+        if event.now is None:
+            view.candidates.pop(event.key, None)
+        else:
+            view.candidates[event.key] = event.now
+    place = keys.locate(event.key)
+    if place is None:
+        return None
+    view.quarantined.pop(event.key, None)
+    before = view.get(place.kind, *place.names)
+    now = None
+    if event.now is not None:
+        try:
+            now = decode(place.kind, event.now)
+        except CorruptRecord as corrupt:
+            view.quarantined[event.key] = Quarantined(event.now, place, str(corrupt))
+            foreign = place.kind is Kind.CANDIDATE
+            emit(Events.FOREIGN_CANDIDATE if foreign else Events.RECORD_QUARANTINED, reason=corrupt)
+    view.set(place, now)
+    return Change(place, before, now, event.revision) if before or now else None
+
+
+class Feed:
+    """Keeps a view current for as long as :meth:`run` runs; readers wait for the state they need.
+
+    Level-triggered on purpose: readers look at the state, so that none can miss an event.
+    """
+
+    def __init__(self, etcd: Etcd, keys: Keys) -> None:
+        self.view = View()
+        self._etcd = etcd
+        self._keys = keys
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the namespace until cancelled; where etcd cannot be listed, try again."""
+        troubled = False
+        while True:
+            fresh = View()
+            try:
+                async with aclosing(read_feed(self._etcd, self._keys, fresh)) as batches:
+                    async for _ in batches:
+                        self.view = fresh
+                        troubled = False
+                        self._notify()
+            except EtcdError as error:
+                if not troubled:
+                    emit(Events.CONNECTION_TROUBLE, reason=error)
+                troubled = True
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def changed(self, timeout_s: float | None = None) -> None:
+        """Return at the next change, or after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def until(self, condition: Callable[[View], bool]) -> View:
+        """Return the view as soon as ``condition`` holds on it."""
+        while not condition(self.view):
+            await self._changed.wait()
+        return self.view
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,116 @@
+"""The key schema: EVERY key of leaderjob is made and recognised here."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from leaderjob.model.artifact import Pointer, Staged, Version
+from leaderjob.model.command import Command
+from leaderjob.model.history import History
+from leaderjob.model.ids import check_name
+from leaderjob.model.job import JobSpec, Timetable
+from leaderjob.model.member import Candidate, Member
+from leaderjob.model.record import Record
+from leaderjob.model.run import Progress, Run
+
+_NAME = r"([a-z0-9][a-z0-9._-]*)"
+
+
+class Kind(Enum):
+    """Each kind of key below the namespace: its pattern, and the record under it.
+
+    The groups of a pattern are the names in a key: job, then run, attempt or version.
+    """
+
+    CANDIDATE = (r"election/([0-9a-f]+)", Candidate)
+    MEMBER = (rf"members/{_NAME}", Member)
+    SPEC = (rf"jobs/{_NAME}/spec", JobSpec)
+    TIMETABLE = (rf"jobs/{_NAME}/schedule", Timetable)
+    RUN = (rf"runs/{_NAME}/{_NAME}", Run)
+    PROGRESS = (rf"progress/{_NAME}/{_NAME}/([0-9]+)", Progress)
+    STAGED = (rf"results/{_NAME}/staged/{_NAME}", Staged)
+    POINTER = (rf"results/{_NAME}/current", Pointer)
+    VERSION = (rf"results/{_NAME}/versions/([0-9]+)", Version)
+    COMMAND = (rf"commands/{_NAME}", Command)
+    HISTORY = (r"meta/history", History)
+
+    @property
+    def pattern(self) -> str:
+        return str(self.value[0])
+
+    @property
+    def record(self) -> type[Record]:
+        record: type[Record] = self.value[1]
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a key is in the schema: its kind, and the names in it."""
+
+    kind: Kind
+    names: tuple[str, ...]
+
+
+_PATTERNS = tuple((kind, re.compile(kind.pattern)) for kind in Kind)
+
+
+class Keys:
+    """The keys of one namespace. :raises InvalidName: the namespace is none."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = check_name("namespace", namespace)
+        self.root = f"/leaderjob/{namespace}/"
+
+    def locate(self, key: str) -> Place | None:
+        """The place of a key, or None if it is none of ours."""
+        if not key.startswith(self.root):
+            return None
+        rest = key[len(self.root) :]
+        for kind, pattern in _PATTERNS:
+            if match := pattern.fullmatch(rest):
+                return Place(kind, match.groups())
+        return None
+
+    @property
+    def election(self) -> str:
+        """The prefix of the election, with its trailing slash."""
+        return f"{self.root}election/"
+
+    @property
+    def history(self) -> str:
+        return f"{self.root}meta/history"
+
+    def member(self, replica: str) -> str:
+        return f"{self.root}members/{replica}"
+
+    def spec(self, job: str) -> str:
+        return f"{self.root}jobs/{job}/spec"
+
+    def timetable(self, job: str) -> str:
+        return f"{self.root}jobs/{job}/schedule"
+
+    def run(self, job: str, run: str) -> str:
+        return f"{self.root}runs/{job}/{run}"
+
+    def runs(self, job: str) -> str:
+        return f"{self.root}runs/{job}/"
+
+    def progress(self, job: str, run: str, attempt: int) -> str:
+        return f"{self.root}progress/{job}/{run}/{attempt}"
+
+    def staged(self, job: str, run: str) -> str:
+        return f"{self.root}results/{job}/staged/{run}"
+
+    def pointer(self, job: str) -> str:
+        return f"{self.root}results/{job}/current"
+
+    def version(self, job: str, version: int) -> str:
+        return f"{self.root}results/{job}/versions/{version}"
+
+    def command(self, command: str) -> str:
+        return f"{self.root}commands/{command}"
+
+    def quarantine(self, key: str) -> str:
+        """Where the leader puts a value that cannot be read, found under ``key``."""
+        return f"{self.root}quarantine/{key[len(self.root) :]}"

@@ -1,0 +1,41 @@
+"""A record with the facts that etcd keeps about it, and how bytes become one."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from leaderjob.errors import LeaderjobError
+from leaderjob.etcd import KeyValue
+from leaderjob.model.record import Record
+from leaderjob.records.keys import Kind
+
+RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True)
+
+
+class CorruptRecord(LeaderjobError):
+    """A value under our prefix is not what the schema says; it was quarantined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[RecordT_co]):
+    """A record as it stands in etcd. A transition compares ``mod_revision``."""
+
+    key: str
+    record: RecordT_co
+    create_revision: int
+    mod_revision: int
+    lease: int = 0
+
+
+def decode(kind: Kind, kv: KeyValue) -> Stored[Record]:
+    """:raises CorruptRecord: the bytes are not a record of that kind."""
+    try:
+        record = kind.record.from_bytes(kv.value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CorruptRecord(
+            f"the value of {kv.key} is not a {kind.name.lower()} record: {where + ': ' if where else ''}{first['msg']}"
+        ) from error
+    return Stored(kv.key, record, kv.create_revision, kv.mod_revision, kv.lease)

@@ -1,0 +1,72 @@
+"""The documented list of every event in the life of a replica.
+
+An event has a name, a level and fields; its fields name what a person on call needs: job, run, term
+(the fencing token), replica, reason. The list is a contract: names are added, not changed.
+"""
+
+import logging
+from enum import Enum
+from typing import Any
+
+logger = logging.getLogger("leaderjob")
+
+
+class Events(Enum):
+    """Each event: its level, and what it means."""
+
+    REPLICA_STARTED = (logging.INFO, "the replica is up: addresses, jobs")
+    REPLICA_STOPPING = (logging.INFO, "the replica was asked to stop")
+    REPLICA_STOPPED = (logging.INFO, "the replica has stopped")
+
+    SESSION_OPENED = (logging.INFO, "a lease was granted: its id and TTL")
+    SESSION_SHORT_TTL = (logging.WARNING, "the TTL does not outlast the death of an etcd leader")
+    SESSION_LOST = (logging.WARNING, "the lease is gone")
+    KEEPALIVE_FAILED = (
+        logging.WARNING,
+        "a keepalive was not acknowledged or not confirmed; it is tried again",
+    )
+
+    CAMPAIGN_STARTED = (logging.INFO, "the replica is a candidate")
+    WAITING_FOR_PREDECESSOR = (logging.INFO, "another candidate stands before this one")
+    FOREIGN_CANDIDATE = (logging.WARNING, "a key in the election is not one of ours; it takes part as it is")
+    CANDIDATE_WITHOUT_LEASE = (logging.WARNING, "a key without a lease blocked the election; it was deleted")
+    VERDICT = (logging.WARNING, "the predecessor's process is gone: the evidence")
+    TERM_WON = (logging.INFO, "this replica leads: the term's token")
+    TERM_ENDED = (logging.INFO, "this replica no longer leads: why")
+    STORE_WENT_BACK = (logging.ERROR, "etcd was restored or reset: this replica serves, but does not lead")
+
+    JOB_FAILED_TO_LOAD = (logging.ERROR, "a job module cannot be used; the other jobs go on")
+    JOB_SCHEDULE_INVALID = (
+        logging.ERROR,
+        "a job's schedule cannot be parsed; the job only runs when triggered",
+    )
+    JOB_BLOCKED = (logging.ERROR, "a job's loop failed and starts again after a pause")
+    RECORD_QUARANTINED = (logging.WARNING, "a value under our prefix cannot be read; it is left out")
+    COMMAND_REFUSED = (logging.WARNING, "a command was refused: why")
+    HOLDING_BACK = (logging.INFO, "a job waits until its former leader's workers are surely gone")
+    RUN_ADMITTED = (logging.INFO, "a fire was accepted")
+    FIRES_REFUSED = (logging.INFO, "fires were skipped or missed: why")
+    RUN_STARTED = (logging.INFO, "an attempt's worker starts")
+    RUN_FINISHED = (logging.INFO, "a run is over: its outcome")
+    PUBLISHED_DEGRADED = (logging.WARNING, "published before enough followers held a verified copy")
+    PUBLISHED = (logging.INFO, "a version is in force")
+
+    FETCH_FAILED = (logging.WARNING, "a version could not be fetched; it is tried again")
+    ACTIVATED = (logging.INFO, "this replica serves a version")
+    SERVING_FAILED = (logging.ERROR, "a version cannot be served; the former one goes on")
+
+    CONNECTION_TROUBLE = (logging.WARNING, "etcd did not answer; it is tried again")
+
+    @property
+    def level(self) -> int:
+        return int(self.value[0])
+
+    @property
+    def meaning(self) -> str:
+        return str(self.value[1])
+
+
+def emit(event: Events, **fields: Any) -> None:
+    """Report that ``event`` happened. Fields that are None are left out."""
+    present = {name: value for name, value in fields.items() if value is not None}
+    logger.log(event.level, event.name.lower(), extra={"event": event.name.lower(), "fields": present})
