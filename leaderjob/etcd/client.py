@@ -88,7 +88,6 @@ class Etcd:
         failure: Sequence[Op] = (),
         *,
         repeatable: bool = False,
-        timeout_s: float | None = None,
     ) -> TxnResult:
         """One transaction.
 
@@ -98,9 +97,7 @@ class Etcd:
         """
         request = Txn(tuple(compares), tuple(success), tuple(failure)).request()
         _check_size("a transaction", request.ByteSize())
-        response = await self.connection.call(
-            lambda stubs: stubs.kv.Txn, request, repeatable=repeatable, timeout_s=timeout_s
-        )
+        response = await self.connection.call(lambda stubs: stubs.kv.Txn, request, repeatable=repeatable)
         return txn_result(response)
 
     async def grant(self, ttl_s: int) -> tuple[int, int]:
@@ -119,7 +116,7 @@ class Etcd:
             raise EtcdError(f"etcd refused to grant a lease: {response.error}")
         return int(response.ID), int(response.TTL)
 
-    async def revoke(self, lease_id: int, *, timeout_s: float | None = None) -> None:
+    async def revoke(self, lease_id: int) -> None:
         """End a lease and delete the keys on it; one that is gone already is not an error."""
         try:
             await self.connection.call(
@@ -127,7 +124,6 @@ class Etcd:
                 rpc.LeaseRevokeRequest(ID=lease_id),
                 repeatable=True,
                 linearizable=False,
-                timeout_s=timeout_s,
             )
         except RequestRefused as refused:
             if "lease not found" not in str(refused):

@@ -101,7 +101,6 @@ class Connection:
         *,
         repeatable: bool,
         linearizable: bool = True,
-        timeout_s: float | None = None,
     ) -> Any:
         """One unary call, tried on every endpoint at most twice.
 
@@ -118,7 +117,7 @@ class Connection:
             endpoint = self.endpoint
             try:
                 response = await method(self.stubs(endpoint))(
-                    request, timeout=timeout_s or self.call_timeout_s
+                    request, timeout=self.call_timeout_s
                 )
             except asyncio.CancelledError:
                 if not cancelled_by_peer():

@@ -36,6 +36,7 @@ class JobSpec(Record):
     :param schedule: schedule expressions; empty means that the job only runs when triggered.
     :param params: values for the function's parameters.
     :param has_query: whether published versions answer queries.
+    :param schedule_error: why the schedule cannot be used; the job then only runs when triggered.
     """
 
     name: str
@@ -46,6 +47,7 @@ class JobSpec(Record):
     policy: Policy = Policy()
     params: dict[str, Any] = {}
     has_query: bool = False
+    schedule_error: str | None = None
     token: int | None = None
 
 

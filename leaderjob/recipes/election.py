@@ -64,6 +64,7 @@ class Leadership:
         self.term = term
         self.trusted_until = session.acknowledged_at + session.ttl_s - session.margin_s
         """Boot time in seconds. At and after it, nothing is started or written in the term's name."""
+        self.won_at = boottime()
         self._ended = asyncio.Event()
         self._reason = ""
 
@@ -188,17 +189,17 @@ class Election:
     async def resign(self, leadership: Leadership) -> None:
         """Give up office; whoever is next takes over at once. Only when all work of the term has stopped.
 
-        Compares before it deletes, so that it never removes a key that somebody else made.
+        Compares before it deletes, so that it never removes a key that somebody else made. Where etcd
+        does not answer in time the lease takes the key with it.
         """
         leadership.end("resigned")
         leadership.session.on_acknowledged = None
         term = leadership.term
-        await self.etcd.txn(
-            [created_at(term.key, term.create_revision)],
-            [Delete(term.key)],
-            repeatable=True,
-            timeout_s=_WITHDRAW_TIMEOUT_S,
-        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WITHDRAW_TIMEOUT_S):
+                await self.etcd.txn(
+                    [created_at(term.key, term.create_revision)], [Delete(term.key)], repeatable=True
+                )
 
     async def _enter(self, key: str, session: Session, value: bytes) -> int:
         """Create the candidate's key, or find it; returns its create revision."""

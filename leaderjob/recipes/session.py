@@ -103,8 +103,9 @@ class Session:
             self._task = None
         if not self.is_lost:
             self._lose("closed")
-            with suppress(EtcdError):
-                await self.etcd.revoke(self.lease_id, timeout_s=_REVOKE_TIMEOUT_S)
+            with suppress(EtcdError, TimeoutError):
+                async with asyncio.timeout(_REVOKE_TIMEOUT_S):
+                    await self.etcd.revoke(self.lease_id)
 
     @property
     def is_lost(self) -> bool:

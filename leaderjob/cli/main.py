@@ -1,0 +1,70 @@
+"""The entry point: finds the command, and turns errors into one sentence and an exit code."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from leaderjob.errors import LeaderjobError
+from leaderjob.version import __version__
+
+_COMMANDS = {
+    "demo": "leaderjob.cli.demo",
+    "query": "leaderjob.cli.query",
+    "run": "leaderjob.cli.run",
+    "runs": "leaderjob.cli.runs",
+    "search": "leaderjob.cli.query",
+    "status": "leaderjob.cli.status",
+    "trigger": "leaderjob.cli.trigger",
+    "watch": "leaderjob.cli.watch",
+}
+_USAGE = 2
+_INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Imports a command's module only when that command is used: ``--help`` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(import_module(module), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="leaderjob")
+def cli() -> None:
+    """A leader-elected singleton job runner on etcd: one replica builds, all replicas serve."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result: Any = cli.main(arguments, prog_name="leaderjob", standalone_mode=False)
+    except click.Abort:
+        return _INTERRUPTED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return _USAGE
+    except LeaderjobError as error:
+        click.echo(f"leaderjob: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`). Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

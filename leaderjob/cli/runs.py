@@ -1,0 +1,62 @@
+"""``leaderjob runs``: the ledger."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from leaderjob.cli.output import ago, print_json, print_table
+from leaderjob.cli.target import Target, find_target, target_options
+from leaderjob.client import run_facts
+from leaderjob.durations import format_duration
+from leaderjob.model.run import Run
+
+
+@click.command()
+@click.argument("job", required=False)
+@target_options
+@click.option("--limit", default=20, show_default=True, help="How many runs to show, the newest.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def runs(
+    *,
+    job: str | None,
+    etcd: str | None,
+    namespace: str | None,
+    config: Path | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show the runs of JOB, or of all jobs: what became of each fire, and why."""
+    if limit < 1:
+        raise click.BadParameter("at least 1", param_hint="--limit")
+    found = asyncio.run(_fetch(find_target(etcd, namespace, config), job))[-limit:]
+    if as_json:
+        print_json([run_facts(run) for run in found])
+        return
+    print_table(
+        ["JOB", "RUN", "CAUSE", "CREATED", "TOOK", "LEADER", "TOKEN", "OUTCOME", "VERSION", "REASON"],
+        [_row(run) for run in found],
+    )
+
+
+async def _fetch(target: Target, job: str | None) -> list[Run]:
+    async with target.client() as client:
+        return await client.runs(job)
+
+
+def _row(run: Run) -> list[str]:
+    attempt = run.attempt
+    took = format_duration((run.ended - run.created).total_seconds()) if run.ended and attempt else ""
+    several = f" ({run.fires.count} fires)" if run.fires else ""
+    return [
+        run.job,
+        run.id,
+        run.cause,
+        ago(run.created),
+        took,
+        attempt.replica if attempt else "",
+        str(attempt.token) if attempt else "",
+        (run.outcome or run.state) + several,
+        f"v{run.version}" if run.version else "",
+        run.reason or "",
+    ]

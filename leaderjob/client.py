@@ -1,0 +1,276 @@
+"""What another program imports: discover, query, trigger, watch.
+
+Reads and writes keys, and asks replicas for answers; needs no leader for anything but the execution of
+what it triggers.
+"""
+
+import asyncio
+import getpass
+import os
+import random
+import socket
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from leaderjob.clock import utcnow
+from leaderjob.errors import LeaderjobError, NotFound, SettingsError
+from leaderjob.etcd import Etcd, Put, absent
+from leaderjob.model.command import Command, CommandKind
+from leaderjob.model.ids import check_name, new_run_id
+from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
+from leaderjob.model.run import Run, State
+from leaderjob.records.feed import Changes, read_feed
+from leaderjob.records.keys import Keys, Kind
+from leaderjob.records.narrate import Narrator, leader_facts, stamp
+from leaderjob.records.view import View
+
+COMMAND_EXPIRES_AFTER = timedelta(minutes=5)
+_QUERY_TIMEOUT_S = 15.0
+
+
+class CommandRefused(LeaderjobError):
+    """The leader consumed the command and refused it; the message says why."""
+
+
+class NobodyLeads(LeaderjobError):
+    """No leader took the command in time; it stays until it expires."""
+
+    exit_code = 4
+
+
+class NoAnswer(LeaderjobError):
+    """No replica answered the query."""
+
+
+class Client:
+    """One namespace of an etcd cluster, and the replicas in it.
+
+    :param endpoints: etcd's, ``HOST:PORT`` each.
+    """
+
+    def __init__(self, endpoints: Sequence[str], namespace: str = "default") -> None:
+        self.keys = Keys(namespace)
+        self._etcd = Etcd(endpoints)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._etcd.close()
+
+    async def view(self) -> View:
+        """Everything under the namespace, at one revision. :raises EtcdUnavailable: etcd is not there."""
+        view = View()
+        async with aclosing(read_feed(self._etcd, self.keys, view)) as batches:
+            async for _ in batches:
+                break
+        return view
+
+    async def status(self) -> dict[str, Any]:
+        """Who leads, who is there and what it serves, and each job's next fire and last run."""
+        view = await self.view()
+        leader = leader_facts(view)
+        return {
+            "namespace": self.keys.namespace,
+            "leader": leader,
+            "members": [_member_facts(view, replica) for replica in sorted(view.members)],
+            "jobs": [_job_facts(view, job) for job in sorted(view.specs)],
+            "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
+        }
+
+    async def follow(self) -> AsyncGenerator[tuple[Changes, View], None]:
+        """Each batch of changes with the view that shows it; the first batch is what there is."""
+        view = View()
+        async with aclosing(read_feed(self._etcd, self.keys, view)) as batches:
+            async for batch in batches:
+                yield batch, view
+
+    async def watch(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Events as ``leaderjob watch --json`` prints them, beginning with who is there. Runs until closed."""
+        narrator = Narrator()
+        async with aclosing(self.follow()) as batches:
+            async for batch, view in batches:
+                for event in narrator.tell(batch, view):
+                    yield event
+
+    async def runs(self, job: str | None = None) -> list[Run]:
+        """The ledger, oldest first. :raises NotFound: there is no such job."""
+        view = await self.view()
+        if job is not None and job not in view.specs and not view.runs(job):
+            raise NotFound(_no_job(view, job))
+        found = [
+            stored.record for name in ([job] if job else _jobs_with_runs(view)) for stored in view.runs(name)
+        ]
+        return sorted(found, key=lambda run: run.created)
+
+    async def trigger(
+        self, job: str, params: Mapping[str, Any] | None = None, *, timeout_s: float = 15.0
+    ) -> str:
+        """Ask the leader to run a job now; returns the run's id once it was admitted.
+
+        :raises CommandRefused: it was not, and why. :raises NobodyLeads: no leader took it in time.
+        :raises NotFound: there is no such job.
+        """
+        view = await self.view()
+        if job not in view.specs:
+            raise NotFound(_no_job(view, job))
+        now = utcnow()
+        command = Command(
+            id=new_run_id(now),
+            kind=CommandKind.TRIGGER,
+            job=check_name("job", job),
+            created=now,
+            expires=now + COMMAND_EXPIRES_AFTER,
+            params=dict(params or {}),
+            by=f"{_user()}@{socket.gethostname()}",
+        )
+        key = self.keys.command(command.id)
+        # The id is random, so nobody else can have made the key: an unanswered write may be repeated.
+        await self._etcd.txn([absent(key)], [Put(key, command.to_bytes())], repeatable=True)
+        return await self._outcome(command, timeout_s)
+
+    async def wait_for_run(self, job: str, run: str) -> Run:
+        """The run, once it is over."""
+        async with aclosing(self.follow()) as batches:
+            async for _, view in batches:
+                stored = view.get(Kind.RUN, job, run)
+                if stored is not None and stored.record.state is State.DONE:
+                    record: Run = stored.record
+                    return record
+        raise AssertionError("a feed does not end")
+
+    async def query(
+        self,
+        job: str,
+        fields: Mapping[str, Any],
+        *,
+        replica: str | None = None,
+        timeout_s: float = _QUERY_TIMEOUT_S,
+    ) -> Answer:
+        """Ask one replica, any that serves the job, or the one named; the next one where it does not answer.
+
+        :raises NotFound: there is no such replica, or none serves the job.
+        :raises SettingsError: the job says that the query is wrong. :raises NoAnswer: nobody answered.
+        """
+        members = (await self.view()).members
+        if replica is not None and replica not in members:
+            raise NotFound(
+                f"no replica is called {replica!r}; there are {', '.join(sorted(members)) or 'none'}"
+            )
+        serving = [
+            stored.record
+            for name, stored in members.items()
+            if (replica is None or name == replica)
+            and (holding := stored.record.holds.get(job)) is not None
+            and holding.active is not None
+        ]
+        if not serving:
+            raise NotFound(
+                f"no replica serves a version of {job!r} yet: trigger a run with 'leaderjob trigger {job}'"
+            )
+        random.shuffle(serving)
+        failures = []
+        for member in serving:
+            try:
+                return await ask(member.addresses["grpc"], Query(job=job, fields=dict(fields)), timeout_s)
+            except NoAnswer as failure:
+                failures.append(f"{member.replica}: {failure}")
+        raise NoAnswer(f"no replica answered: {'; '.join(failures)}")
+
+    async def _outcome(self, command: Command, timeout_s: float) -> str:
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self.follow()) as batches:
+                async for _, view in batches:
+                    stored = view.get(Kind.COMMAND, command.id)
+                    if stored is not None and stored.record.done is not None:
+                        if not stored.record.accepted:
+                            raise CommandRefused(f"{command.job} was not triggered: {stored.record.outcome}")
+                        return command.id
+        except TimeoutError:
+            pass
+        raise NobodyLeads(
+            f"no leader took the command within {timeout_s:g} s; it waits as {command.id} until it expires. "
+            "'leaderjob status' shows who is there"
+        )
+
+
+async def ask(address: str, query: Query, timeout_s: float) -> Answer:
+    """One replica's answer. :raises NoAnswer: it gave none; and as :meth:`Client.query`."""
+    async with grpc.aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/{QUERY_METHOD}")
+        try:
+            return Answer.from_bytes(await call(query.to_bytes(), timeout=timeout_s))
+        except grpc.aio.AioRpcError as error:
+            details = error.details() or error.code().name.lower()
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise SettingsError(details) from error
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise NotFound(details) from error
+            raise NoAnswer(details) from error
+
+
+def _member_facts(view: View, replica: str) -> dict[str, Any]:
+    member = view.members[replica].record
+    return {
+        "replica": member.replica,
+        "role": member.role,
+        "incarnation": member.incarnation,
+        "release": member.release,
+        "host": member.host,
+        "pid": member.pid,
+        "started": stamp(member.started),
+        "addresses": member.addresses,
+        "versions": {
+            job: holding.active for job, holding in member.holds.items() if holding.active is not None
+        },
+    }
+
+
+def _job_facts(view: View, job: str) -> dict[str, Any]:
+    spec, timetable, pointer = view.specs[job].record, view.timetable(job), view.pointer(job)
+    runs = view.runs(job)
+    last = runs[-1].record if runs else None
+    progress = view.progress(job, last.id) if last else None
+    next_fire = timetable.record.next_fire if timetable else None
+    return {
+        "name": job,
+        "schedule": list(spec.schedule),
+        "schedule_error": spec.schedule_error,
+        "next_fire": stamp(next_fire) if next_fire else None,
+        "version": pointer.record.version if pointer else None,
+        "last_run": run_facts(last) if last else None,
+        "progress": progress.model_dump(exclude={"v"}) if progress else None,
+    }
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """A run as scripts see it."""
+    facts = run.model_dump(mode="json", exclude={"v"})
+    facts["attempts"] = [
+        {key: value for key, value in attempt.items() if key != "v"} for attempt in facts["attempts"]
+    ]
+    return facts
+
+
+def _jobs_with_runs(view: View) -> list[str]:
+    return sorted({names[0] for names in view.records[Kind.RUN]})
+
+
+def _no_job(view: View, job: str) -> str:
+    known = ", ".join(sorted(view.specs)) or "none yet: a leader announces its jobs when it is elected"
+    return f"no job is called {job!r}; known are {known}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

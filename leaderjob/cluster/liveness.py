@@ -1,0 +1,161 @@
+"""Whether a replica's process is there, seen without etcd: what lets a crash be told in milliseconds.
+
+Each replica listens on a port of its own and tells whoever connects its incarnation. A candidate holds
+such a stream to its predecessor. When it breaks, the candidate dials the literal address of that stream
+again: if nobody listens there any more (the host answers "refused"), or somebody with another
+incarnation does, the process is gone: that is the VERDICT. A timeout is none (the host may be cut off),
+nor is the same incarnation (a connection was merely reset), nor a dial that never worked before.
+
+A verdict grants office, not the right to work: a firewall that rejects looks just like it. Whatever the
+old leader could still write is fenced, and its jobs are held back until its workers are surely gone.
+"""
+
+import asyncio
+import json
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from leaderjob.errors import SettingsError
+from leaderjob.etcd import KeyValue
+from leaderjob.model.member import Candidate
+
+_DIAL_AGAIN_FOR_S = 0.05
+_DIAL_PAUSE_S = 0.005
+_CONNECT_TIMEOUT_S = 2.0
+_FIRST_DIAL_PAUSE_S = 1.0
+
+
+class LivenessListener:
+    """Tells whoever connects who this process is. Close it last, after the children are gone.
+
+    The port is never shared (no ``SO_REUSEPORT``), so that "refused" means what it says.
+    """
+
+    def __init__(self, replica: str, incarnation: str, host: str) -> None:
+        self._hello = json.dumps({"replica": replica, "incarnation": incarnation}).encode() + b"\n"
+        self._host = host
+        self._server: asyncio.Server | None = None
+        self._streams: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._server = await asyncio.start_server(self._greet, self._host, 0, reuse_port=False)
+        except OSError as error:
+            raise SettingsError(f"cannot listen on {self._host}: {error.strerror}") from error
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+            for writer in list(self._streams):
+                writer.close()
+            await self._server.wait_closed()
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._streams.add(writer)
+        try:
+            writer.write(self._hello)
+            await writer.drain()
+            while await reader.read(1024):
+                pass  # nothing is expected; the stream stands until one side goes
+        except OSError:
+            pass  # the other side went away in its own manner
+        finally:
+            self._streams.discard(writer)
+            writer.close()
+
+
+async def incarnation_at(address: str, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> str | None:
+    """The incarnation of the process that listens at ``HOST:PORT``, or None if nobody says one."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer, incarnation = await _dial(address)
+    except (OSError, ValueError):
+        return None
+    writer.close()
+    return incarnation
+
+
+async def witness(predecessor: KeyValue) -> str:
+    """Return, with the evidence, once the predecessor's process is certainly gone; until then, wait.
+
+    For a candidate that is not one of ours, or that cannot be reached, this waits for ever: there the
+    TTL decides.
+    """
+    try:
+        candidate = Candidate.from_bytes(predecessor.value)
+    except ValueError:
+        return await _never()
+    address = candidate.addresses.get("liveness")
+    if address is None:
+        return await _never()
+    while True:
+        if await _stream_until_it_breaks(address, candidate.incarnation):
+            evidence = await _verdict(address, candidate.incarnation)
+            if evidence is not None:
+                return f"{candidate.replica} at {address}: {evidence}"
+        await asyncio.sleep(_FIRST_DIAL_PAUSE_S)
+
+
+async def _stream_until_it_breaks(address: str, incarnation: str) -> bool:
+    """Whether there was a stream to that incarnation, which is now broken."""
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            reader, writer, found = await _dial(address)
+    except (OSError, ValueError):
+        return False
+    try:
+        if found != incarnation:
+            return False
+        with suppress(OSError):
+            while await reader.read(1024):
+                pass
+        return True
+    finally:
+        writer.close()
+
+
+async def _verdict(address: str, incarnation: str) -> str | None:
+    """Dial again for a short while: the evidence that the process is gone, or None."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + _DIAL_AGAIN_FOR_S
+    while True:
+        try:
+            async with asyncio.timeout(max(0.001, give_up_at - loop.time())):
+                _, writer, found = await _dial(address)
+        except ConnectionRefusedError:
+            return "the stream broke, and nobody listens there any more"
+        except (OSError, ValueError):
+            if loop.time() >= give_up_at:
+                return None
+            await asyncio.sleep(_DIAL_PAUSE_S)
+            continue
+        writer.close()
+        return (
+            None if found == incarnation else f"the stream broke, and incarnation {found} listens there now"
+        )
+
+
+async def _dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """:raises OSError: no connection (TimeoutError is one). :raises ValueError: not a replica."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=4096)
+    try:
+        hello = json.loads(await reader.readline())
+        return reader, writer, str(hello["incarnation"])
+    except (ValueError, KeyError, TypeError) as error:
+        writer.close()
+        raise ValueError(f"whoever listens at {address} is not a replica") from error
+    except BaseException:
+        writer.close()
+        raise
+
+
+async def _never() -> str:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")

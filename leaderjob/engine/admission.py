@@ -1,0 +1,145 @@
+"""Turning due fires into runs: the plan, written in one fenced transaction with the watermark."""
+
+from datetime import datetime
+
+from leaderjob.clock import utcnow
+from leaderjob.engine.office import Assignment, Office
+from leaderjob.etcd import Put, Txn, absent, modified_at
+from leaderjob.model.ids import fire_id
+from leaderjob.model.job import Timetable
+from leaderjob.model.run import Cause, FireRange, Outcome, Run, State
+from leaderjob.records.fenced import Conflict
+from leaderjob.records.keys import Kind
+from leaderjob.records.stored import Stored, decode
+from leaderjob.scheduling.plan import Plan, Refusal, plan
+from leaderjob.telemetry.events import Events, emit
+
+
+class Admission:
+    """The timetable of one job: its watermark, and what becomes of the fires that are due."""
+
+    def __init__(self, office: Office, assignment: Assignment) -> None:
+        self._office = office
+        self._spec = assignment.spec
+        self._trigger = assignment.trigger
+        self._key = office.keys.timetable(assignment.spec.name)
+        self._timetable: Stored[Timetable] | None = None
+
+    async def open(self) -> None:
+        """Read the timetable, or begin it now. A job that is new has missed nothing."""
+        found = await self._read()
+        if found is None:
+            known = [run.record.fire_time for run in self._office.feed.view.runs(self._spec.name)]
+            now = utcnow()
+            start = max((fire for fire in known if fire is not None), default=now)
+            new = Timetable(watermark=start, next_fire=self._trigger.next_after(start))
+            revision = await self._office.writer.commit(
+                [modified_at(self._key, 0)], [Put(self._key, new.to_bytes())]
+            )
+            found = Stored(self._key, new, revision, revision)
+        self._timetable = found
+
+    async def admit_due(self, active_run: str | None) -> Stored[Run] | None:
+        """Account for every fire that is due; returns the run that was admitted, if any.
+
+        Re-arms the alarm for the next fire. :raises NotLeader: the term is over.
+        """
+        while True:
+            if self._timetable is None:
+                await self.open()
+            timetable = self._timetable
+            assert timetable is not None
+            now = utcnow()
+            decision = plan(
+                self._trigger,
+                watermark=timetable.record.watermark,
+                now=now,
+                misfire_grace_s=self._spec.policy.misfire_grace_s,
+                active_run=active_run,
+            )
+            self._arm(decision.next_fire)
+            wanted = Timetable(watermark=decision.watermark, next_fire=decision.next_fire)
+            if wanted == timetable.record:
+                return None
+            try:
+                return await self._write(timetable, wanted, decision, now)
+            except Conflict:
+                self._timetable = None
+
+    async def _write(
+        self, timetable: Stored[Timetable], wanted: Timetable, decision: Plan, now: datetime
+    ) -> Stored[Run] | None:
+        """The watermark and the runs, at one revision. A run is created only if its key is free, each
+        in a nested transaction, so that one occupied key blocks one fire and not the job."""
+        admitted = self._admitted(decision.admit, now) if decision.admit else None
+        runs = [self._refused(refusal, now) for refusal in decision.refused]
+        if admitted is not None:
+            runs.append(admitted)
+        ops: list[Put | Txn] = [Put(self._key, wanted.to_bytes())]
+        for run in runs:
+            key = self._office.keys.run(run.job, run.id)
+            ops.append(Txn((absent(key),), (Put(key, run.to_bytes()),)))
+        revision = await self._office.writer.commit([modified_at(self._key, timetable.mod_revision)], ops)
+        self._timetable = Stored(self._key, wanted, timetable.create_revision, revision)
+        for refusal in decision.refused:
+            emit(
+                Events.FIRES_REFUSED,
+                job=self._spec.name,
+                outcome=refusal.outcome,
+                count=refusal.fires.count,
+                reason=refusal.reason,
+                term=self._office.token,
+            )
+        return await self._confirm(admitted) if admitted is not None else None
+
+    async def _confirm(self, admitted: Run) -> Stored[Run] | None:
+        """The run as it was created; None if its key was occupied, so that this fire was run before."""
+        key = self._office.keys.run(admitted.job, admitted.id)
+        found = await self._office.leadership.etcd.get(key)
+        if found is None or found.value != admitted.to_bytes():
+            emit(Events.FIRES_REFUSED, job=admitted.job, run=admitted.id, reason="its key exists already")
+            return None
+        emit(Events.RUN_ADMITTED, job=admitted.job, run=admitted.id, term=self._office.token)
+        return Stored(key, admitted, found.create_revision, found.mod_revision)
+
+    async def _read(self) -> Stored[Timetable] | None:
+        found = await self._office.leadership.etcd.get(self._key)
+        if found is None:
+            return None
+        stored = decode(Kind.TIMETABLE, found)
+        assert isinstance(stored.record, Timetable)
+        return Stored(stored.key, stored.record, stored.create_revision, stored.mod_revision)
+
+    def _arm(self, next_fire: datetime | None) -> None:
+        if next_fire is None:
+            self._office.alarm.clear(self._spec.name)
+        else:
+            self._office.alarm.set(self._spec.name, next_fire)
+
+    def _admitted(self, fire_time: datetime, now: datetime) -> Run:
+        return Run(
+            id=fire_id(fire_time),
+            job=self._spec.name,
+            cause=Cause.SCHEDULE,
+            state=State.ADMITTED,
+            created=now,
+            fire_time=fire_time,
+            params=self._spec.params,
+        )
+
+    def _refused(self, refusal: Refusal, now: datetime) -> Run:
+        fires: FireRange = refusal.fires
+        single = fires.count == 1
+        suffix = "" if single and refusal.outcome is Outcome.SKIPPED else f"-{refusal.outcome}"
+        return Run(
+            id=fire_id(fires.last) + suffix,
+            job=self._spec.name,
+            cause=Cause.SCHEDULE,
+            state=State.DONE,
+            created=now,
+            fire_time=fires.last,
+            fires=None if single else fires,
+            outcome=refusal.outcome,
+            reason=refusal.reason,
+            ended=now,
+        )

@@ -1,0 +1,133 @@
+"""One job during one term: its fires and triggers are admitted here, and its runs carried out."""
+
+import asyncio
+from collections import deque
+
+from leaderjob.catalog.description import check_params
+from leaderjob.clock import utcnow
+from leaderjob.engine.admission import Admission
+from leaderjob.engine.dispatch import Dispatch
+from leaderjob.engine.office import Assignment, Office
+from leaderjob.errors import SettingsError
+from leaderjob.etcd import Put, Txn, absent, modified_at
+from leaderjob.model.command import Command
+from leaderjob.model.run import Cause, Run, State
+from leaderjob.records.fenced import Conflict
+from leaderjob.records.stored import Stored
+from leaderjob.telemetry.events import Events, emit
+
+_ANNOUNCE_TRIES = 5
+
+
+class JobLoop:
+    """Overlap is ``forbid``: there is at most one unfinished run, and it is being carried out."""
+
+    def __init__(self, office: Office, assignment: Assignment) -> None:
+        self._office = office
+        self._assignment = assignment
+        self._spec = assignment.spec.model_copy(update={"token": office.token})
+        self._admission = Admission(office, assignment)
+        self._dispatch = Dispatch(office, assignment)
+        self._pending: deque[Stored[Run]] = deque()
+        self._deciding = asyncio.Lock()
+        self._work = asyncio.Event()
+        self._due = asyncio.Event()
+
+    def sound(self) -> None:
+        """The alarm rang: a fire may be due."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Until the term ends. :raises NotLeader: it has. :raises TermLost: it is no longer certain."""
+        async with self._deciding:
+            await self._announce()
+            self._pending = deque(self._office.feed.view.unfinished_runs(self._spec.name))
+            await self._admission.open()
+        self.sound()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._account_for_fires(), name=f"fires of {self._spec.name}")
+            group.create_task(self._carry_out_runs(), name=f"runs of {self._spec.name}")
+
+    async def _account_for_fires(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            async with self._deciding:
+                admitted = await self._admission.admit_due(self._active_run)
+                if admitted is not None:
+                    self._pending.append(admitted)
+                    self._work.set()
+
+    async def _carry_out_runs(self) -> None:
+        while True:
+            while self._pending:
+                await self._dispatch.carry_out(self._pending[0])
+                self._pending.popleft()
+            self._work.clear()
+            await self._work.wait()
+
+    async def trigger(self, command: Stored[Command]) -> None:
+        """Carry a trigger out, or refuse it: its effect, its outcome and its consumption are one write."""
+        async with self._deciding:
+            reason = self._why_not(command.record)
+            now = utcnow()
+            if reason is not None:
+                await refuse(self._office, command, reason)
+                return
+            run = Run(
+                id=command.record.id,
+                job=self._spec.name,
+                cause=Cause.TRIGGER,
+                state=State.ADMITTED,
+                created=now,
+                params={**self._spec.params, **command.record.params},
+            )
+            key = self._office.keys.run(run.job, run.id)
+            done = command.record.model_copy(
+                update={"done": now, "accepted": True, "outcome": f"run {run.id} was admitted"}
+            )
+            revision = await self._office.writer.commit(
+                [modified_at(command.key, command.mod_revision)],
+                [Put(command.key, done.to_bytes()), Txn((absent(key),), (Put(key, run.to_bytes()),))],
+            )
+            emit(Events.RUN_ADMITTED, job=run.job, run=run.id, by=command.record.by, term=self._office.token)
+            self._pending.append(Stored(key, run, revision, revision))
+            self._work.set()
+
+    @property
+    def _active_run(self) -> str | None:
+        return self._pending[0].record.id if self._pending else None
+
+    def _why_not(self, command: Command) -> str | None:
+        if self._active_run is not None:
+            return f"overlap is forbidden, and run {self._active_run} is not finished"
+        try:
+            check_params(self._assignment.description, {**self._spec.params, **command.params})
+        except SettingsError as error:
+            return str(error)
+        return None
+
+    async def _announce(self) -> None:
+        """Write the definition in force."""
+        key = self._office.keys.spec(self._spec.name)
+        for _ in range(_ANNOUNCE_TRIES):
+            found = await self._office.leadership.etcd.get(key)
+            try:
+                await self._office.writer.commit(
+                    [modified_at(key, found.mod_revision if found else 0)], [Put(key, self._spec.to_bytes())]
+                )
+                return
+            except Conflict:
+                continue  # somebody else's hand was in it; ours is the definition in force
+        raise Conflict(
+            f"the definition of job {self._spec.name} is being changed by somebody else all the time"
+        )
+
+
+async def refuse(office: Office, command: Stored[Command], reason: str) -> None:
+    """Consume a command without an effect, saying why."""
+    done = command.record.model_copy(update={"done": utcnow(), "accepted": False, "outcome": reason})
+    await office.writer.commit(
+        [modified_at(command.key, command.mod_revision)], [Put(command.key, done.to_bytes())]
+    )
+    emit(Events.COMMAND_REFUSED, command=done.id, job=done.job, by=done.by, reason=reason, term=office.token)

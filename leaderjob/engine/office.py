@@ -1,0 +1,67 @@
+"""What the parts of a term work with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from leaderjob.catalog.description import JobDescription
+from leaderjob.model.history import History
+from leaderjob.model.job import JobSpec
+from leaderjob.recipes import Leadership
+from leaderjob.records.feed import Feed
+from leaderjob.records.fenced import FencedWriter
+from leaderjob.records.keys import Keys
+from leaderjob.results.store import Store
+from leaderjob.scheduling.alarm import Alarm
+from leaderjob.scheduling.triggers import Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How results are published and records are kept.
+
+    :param publish_after: how many followers must hold a verified copy first.
+    :param keep_versions: how many versions before the current one stay listed.
+    :param keep_runs: how many finished runs of a job stay in the ledger.
+    """
+
+    publish_after: int
+    publish_timeout_s: float
+    keep_versions: int
+    keep_runs: int
+    kill_grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One job as this replica would run it."""
+
+    spec: JobSpec
+    description: JobDescription
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """A term, and what it works with.
+
+    :param work_dir: where attempts have their directories.
+    :param previous: the directory of a job's active version on this replica, if there is one.
+    """
+
+    replica: str
+    leadership: Leadership
+    writer: FencedWriter
+    keys: Keys
+    feed: Feed
+    history: History
+    store: Store
+    alarm: Alarm
+    work_dir: Path
+    cwd: Path
+    previous: Callable[[str], Path | None]
+    limits: Limits
+
+    @property
+    def token(self) -> int:
+        return self.leadership.term.token

@@ -1,0 +1,49 @@
+"""Values under our prefix that cannot be read: the leader moves them aside, so that they block nothing.
+
+The bytes are kept under ``quarantine/``. What can be told from other records is written again: the
+pointer from the highest version, the store's history from memory. Members and candidates are left
+alone: they live on leases of others.
+"""
+
+from leaderjob.engine.office import Office
+from leaderjob.etcd import Delete, Put, modified_at
+from leaderjob.model.artifact import Pointer
+from leaderjob.records.fenced import Conflict
+from leaderjob.records.keys import Kind
+from leaderjob.records.view import Quarantined
+from leaderjob.telemetry.events import Events, emit
+
+_NOT_OURS = (Kind.MEMBER, Kind.CANDIDATE)
+
+
+async def move_corrupt_records_aside(office: Office) -> None:
+    """Until the term ends. :raises NotLeader: it has."""
+    while True:
+        for key, found in list(office.feed.view.quarantined.items()):
+            if found.place.kind not in _NOT_OURS:
+                await _move_aside(office, key, found)
+        await office.feed.changed()
+
+
+async def _move_aside(office: Office, key: str, found: Quarantined) -> None:
+    aside = office.keys.quarantine(key)
+    repaired = _repair(office, found)
+    put_or_delete = Put(key, repaired) if repaired is not None else Delete(key)
+    try:
+        await office.writer.commit(
+            [modified_at(key, found.kv.mod_revision)], [Put(aside, found.kv.value), put_or_delete]
+        )
+    except Conflict:
+        return  # it was changed meanwhile
+    emit(Events.RECORD_QUARANTINED, key=key, moved_to=aside, reason=found.reason, term=office.token)
+
+
+def _repair(office: Office, found: Quarantined) -> bytes | None:
+    if found.place.kind is Kind.HISTORY:
+        return office.history.to_bytes()
+    if found.place.kind is Kind.POINTER:
+        versions = office.feed.view.versions(found.place.names[0])
+        if versions:
+            sequence = max(stored.record.sequence for stored in versions) + 1
+            return Pointer(**{**versions[-1].record.model_dump(), "sequence": sequence}).to_bytes()
+    return None

@@ -1,0 +1,69 @@
+"""Old records go: done commands after an hour, the oldest runs, versions that nobody keeps any more."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+
+from leaderjob.clock import utcnow
+from leaderjob.engine.office import Office
+from leaderjob.etcd import Compare, Delete, modified_at
+from leaderjob.model.record import Record
+from leaderjob.model.run import State
+from leaderjob.records.fenced import Conflict
+from leaderjob.records.stored import Stored
+from leaderjob.records.view import View
+
+_EVERY_S = 60.0
+_TOMBSTONE_AGE = timedelta(hours=1)
+_BATCH = 50
+
+
+async def retain(office: Office) -> None:
+    """Until the term ends. :raises NotLeader: it has."""
+    while True:
+        view = office.feed.view
+        stale = list(stale_records(view, office))
+        for start in range(0, len(stale), _BATCH):
+            batch = stale[start : start + _BATCH]
+            compares: list[Compare] = [modified_at(stored.key, stored.mod_revision) for stored in batch]
+            try:
+                await office.writer.commit(compares, [Delete(stored.key) for stored in batch])
+            except Conflict:
+                break  # one of them changed meanwhile: look again next time
+        await asyncio.to_thread(_remove_old_logs, view, office)
+        await asyncio.sleep(_EVERY_S)
+
+
+def stale_records(view: View, office: Office) -> Iterator[Stored[Record]]:
+    """What may go by now."""
+    now = utcnow()
+    for command in view.commands:
+        done = command.record.done
+        if done is not None and now - done > _TOMBSTONE_AGE:
+            yield command
+    for job in view.specs:
+        finished = [run for run in view.runs(job) if run.record.state is State.DONE]
+        yield from finished[: max(0, len(finished) - office.limits.keep_runs)]
+        pointer = view.pointer(job)
+        if pointer is not None:
+            older = [
+                version for version in view.versions(job) if version.record.version < pointer.record.version
+            ]
+            yield from older[: max(0, len(older) - office.limits.keep_versions)]
+    over = {
+        (run.record.job, run.record.id)
+        for job in view.specs
+        for run in view.runs(job)
+        if run.record.state is State.DONE
+    }
+    yield from (staged for staged in view.staged() if (staged.record.job, staged.record.run) in over)
+
+
+def _remove_old_logs(view: View, office: Office) -> None:
+    """The directory of an attempt goes with the record of its run."""
+    for job_dir in office.work_dir.iterdir() if office.work_dir.is_dir() else ():
+        kept = {run.record.id for run in view.runs(job_dir.name)}
+        for attempt_dir in job_dir.iterdir():
+            if attempt_dir.name.rpartition("-")[0] not in kept:
+                shutil.rmtree(attempt_dir, ignore_errors=True)

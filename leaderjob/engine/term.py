@@ -1,0 +1,73 @@
+"""A term's work, as one TaskGroup: it begins when the term was won, and ends with it."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+
+from leaderjob.engine.commands import take_commands
+from leaderjob.engine.jobloop import JobLoop
+from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.quarantine import move_corrupt_records_aside
+from leaderjob.engine.retention import retain
+from leaderjob.recipes import NotLeader, TermLost
+from leaderjob.telemetry.events import Events, emit
+
+_PAUSE_AFTER_A_DEFECT_S = 5.0
+
+
+async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> None:
+    """Do all that one term does. Returns never: it is cancelled, or it raises.
+
+    The caller has made sure that the feed shows everything that earlier terms wrote.
+
+    :raises ExceptionGroup: of :class:`TermLost` and :class:`NotLeader`: the term is over.
+    """
+    loops = {name: JobLoop(office, assignment) for name, assignment in assignments.items()}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_end_with_the_term(office), name="term: trust deadline")
+        group.create_task(_sound_fires(office, loops), name="term: fires")
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "quarantine": lambda: move_corrupt_records_aside(office),
+            "retention": lambda: retain(office),
+            "commands": lambda: take_commands(office, loops),
+            **{f"job {name}": loop.run for name, loop in loops.items()},
+        }
+        for name, part in parts.items():
+            group.create_task(_keep_running(office, name, part), name=f"term: {name}")
+
+
+async def _end_with_the_term(office: Office) -> None:
+    reason = await office.leadership.wait_ended()
+    raise TermLost(f"term {office.token} is over: {reason}")
+
+
+async def _sound_fires(office: Office, loops: Mapping[str, JobLoop]) -> None:
+    while True:
+        fire = await office.alarm.fires.get()
+        loop = loops.get(fire.job)
+        if loop is not None:
+            loop.sound()
+
+
+async def _keep_running(office: Office, name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """A part that breaks must not take the others with it: report it, and begin it again."""
+    while True:
+        try:
+            await part()
+        except Exception as error:
+            if _ends_the_term(error):
+                raise
+            emit(
+                Events.PART_BROKEN,
+                part=name,
+                reason=error,
+                term=office.token,
+                trace="".join(traceback.format_exception(error)),
+            )
+            await asyncio.sleep(_PAUSE_AFTER_A_DEFECT_S)
+
+
+def _ends_the_term(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup((TermLost, NotLeader)) is not None
+    return isinstance(error, TermLost | NotLeader)

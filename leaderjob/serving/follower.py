@@ -1,0 +1,197 @@
+"""Following one job's results: copy what is staged, activate what is published, drop what is old.
+
+Level-triggered: each round compares the feed's view with what is here, and does what is missing. A
+published version that cannot be had yet is tried again; the one before goes on serving meanwhile.
+"""
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+
+from leaderjob.cluster.membership import Membership
+from leaderjob.errors import LeaderjobError
+from leaderjob.execution.query import QueryPool
+from leaderjob.model.artifact import Pointer, Staged
+from leaderjob.model.member import Holding, Role
+from leaderjob.records.feed import Feed
+from leaderjob.records.view import View
+from leaderjob.results.activation import Activation, Active
+from leaderjob.results.errors import ArtifactDamaged, RecordDamaged, WouldGoBack
+from leaderjob.results.store import Store
+from leaderjob.results.transfer import fetch
+from leaderjob.telemetry.events import Events, emit
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 15.0
+
+
+class Follower:
+    """Follows one job on this replica.
+
+    :param reference: where the job's code is, if it answers queries here; else None.
+    :param history: the id of the store's history, once it is known.
+    :param keep: how many versions before the active one stay on disk.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        *,
+        feed: Feed,
+        membership: Membership,
+        store: Store,
+        activation: Activation,
+        queries: QueryPool,
+        reference: str | None,
+        history: Callable[[], str | None],
+        keep: int,
+        max_total_bytes: int,
+    ) -> None:
+        self._job = job
+        self._feed = feed
+        self._membership = membership
+        self._store = store
+        self._activation = activation
+        self._queries = queries
+        self._reference = reference
+        self._history = history
+        self._keep = keep
+        self._max_total_bytes = max_total_bytes
+        self._active: Active | None = None
+        self._copies: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._resume()
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._round(self._feed.view)
+                pause_s = _FIRST_PAUSE_S
+                await self._feed.until(self._has_work)
+            except LeaderjobError as error:
+                emit(Events.FETCH_FAILED, job=self._job, reason=error, again_in_s=round(pause_s, 1))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _resume(self) -> None:
+        """Serve what was active before this process started; etcd is not needed for that."""
+        try:
+            self._active = await asyncio.to_thread(self._activation.active, self._job)
+        except (ArtifactDamaged, RecordDamaged) as damaged:
+            emit(Events.SERVING_FAILED, job=self._job, reason=damaged)
+        if self._active is not None:
+            await self._serve(self._active)
+            self._announce()
+
+    def _has_work(self, view: View) -> bool:
+        return (
+            self._wanted(view) is not None or {staged.digest for staged in self._staged(view)} != self._copies
+        )
+
+    async def _round(self, view: View) -> None:
+        pointer = self._wanted(view)
+        if pointer is not None:
+            await self._activate(pointer)
+        staged = self._staged(view)
+        for entry in staged:
+            if entry.digest not in self._copies:
+                await self._copy(entry.digest, entry.manifest_bytes)
+                self._copies.add(entry.digest)
+                self._announce()
+        gone = self._copies - {entry.digest for entry in staged}
+        if gone or pointer is not None:
+            self._copies -= gone
+            for digest in gone:
+                self._store.settle(digest)
+            self._announce()
+            await asyncio.to_thread(
+                self._activation.retain, keep=self._keep, keep_manifests=frozenset(self._copies)
+            )
+
+    def _staged(self, view: View) -> list[Staged]:
+        return [stored.record for stored in view.staged() if stored.record.job == self._job]
+
+    def _wanted(self, view: View) -> Pointer | None:
+        """The published version, if it is not the active one. What would go back is left alone."""
+        stored, history = view.pointer(self._job), self._history()
+        if stored is None or history is None:
+            return None
+        pointer = stored.record
+        if self._active is not None and self._active.history == history:
+            return pointer if pointer.sequence > self._active.sequence else None
+        return pointer
+
+    async def _copy(self, digest: str, manifest_bytes: int) -> None:
+        """Bring an artifact here; nothing to do for what was made here. Ends early when cancelled."""
+        stop = threading.Event()
+        copying = asyncio.create_task(
+            asyncio.to_thread(
+                fetch,
+                self._store,
+                digest,
+                manifest_bytes,
+                self._sources(digest),
+                max_total_bytes=self._max_total_bytes,
+                cancelled=stop.is_set,
+            )
+        )
+        try:
+            await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.gather(copying, return_exceptions=True)
+            raise
+
+    def _sources(self, digest: str) -> list[str]:
+        """Who may have it: those who say so first, among them followers before the leader."""
+        ranked = []
+        for replica, stored in self._feed.view.members.items():
+            address = stored.record.addresses.get("http")
+            if replica == self._membership.member.replica or address is None:
+                continue
+            holding = stored.record.holds.get(self._job)
+            holds = holding is not None and (digest == holding.digest or digest in holding.manifests)
+            ranked.append((not holds, stored.record.role is Role.LEADER, random.random(), address))
+        return [address for *_, address in sorted(ranked)]
+
+    async def _activate(self, pointer: Pointer) -> None:
+        history = self._history()
+        assert history is not None
+        await self._copy(pointer.digest, pointer.manifest_bytes)
+        try:
+            path = await asyncio.to_thread(
+                self._activation.activate,
+                self._job,
+                history=history,
+                sequence=pointer.sequence,
+                version=pointer.version,
+                digest=pointer.digest,
+            )
+        except WouldGoBack:
+            return
+        self._active = Active(history, pointer.sequence, pointer.version, pointer.digest, path)
+        emit(Events.ACTIVATED, job=self._job, version=pointer.version, term=pointer.token)
+        await self._serve(self._active)
+        self._announce()
+
+    async def _serve(self, active: Active) -> None:
+        if self._reference is None:
+            return
+        try:
+            await self._queries.activate(self._job, self._reference, active.version, active.path)
+        except LeaderjobError as error:
+            emit(Events.SERVING_FAILED, job=self._job, version=active.version, reason=error)
+
+    def _announce(self) -> None:
+        active = self._active
+        digests = {active.digest} if active else set()
+        self._membership.hold(
+            self._job,
+            Holding(
+                active=active.version if active else None,
+                digest=active.digest if active else None,
+                manifests=tuple(sorted(digests | self._copies)),
+            ),
+        )

@@ -1,0 +1,23 @@
+"""A follower per job: for those that run here, and for every other one that has results."""
+
+import asyncio
+from collections.abc import Callable
+
+from leaderjob.records.feed import Feed
+from leaderjob.records.view import View
+from leaderjob.serving.follower import Follower
+
+
+async def follow_all(feed: Feed, make: Callable[[str], Follower], known: frozenset[str]) -> None:
+    """Follow ``known`` jobs at once, and others when they first show a result. Until cancelled."""
+    followed: set[str] = set()
+
+    def unseen(view: View) -> set[str]:
+        return ({*view.pointers(), *(stored.record.job for stored in view.staged())} | known) - followed
+
+    async with asyncio.TaskGroup() as group:
+        while True:
+            for job in sorted(unseen(feed.view)):
+                followed.add(job)
+                group.create_task(make(job).run(), name=f"follow {job}")
+            await feed.until(lambda view: bool(unseen(view)))
