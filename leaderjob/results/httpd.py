@@ -1,0 +1,222 @@
+"""A small HTTP/1.1 server in threads, with a bound on everything: connections, idle time, shutdown.
+
+It serves GET and HEAD of routes that are registered by path. It runs off the event loop because bytes
+sent from the loop would delay the keepalive of the lease, and it never writes to stderr by itself.
+"""
+
+import errno
+import logging
+import socket
+import socketserver
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from io import BufferedReader
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.1
+_REFUSED_KEPT = 64
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET or HEAD. ``path`` is as it was sent: not decoded, query included. Header names are lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: ``body``, or ``length`` bytes of ``file`` from ``offset`` (the server closes it)."""
+
+    status: HTTPStatus
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    file: BufferedReader | None = None
+    offset: int = 0
+    length: int = 0
+
+
+Route = Callable[[Request], Reply]
+
+
+def plain(status: HTTPStatus, text: str = "") -> Reply:
+    """A reply of one line of text."""
+    body = f"{text or status.phrase}\n".encode()
+    return Reply(status, {"Content-Type": "text/plain; charset=utf-8"}, body)
+
+
+class ThreadedServer(socketserver.TCPServer):
+    """One thread per connection, at most ``max_connections`` of them; the next one is told 503.
+
+    ``routes`` maps a path (``/metrics``), or a prefix that ends in ``/`` (``/objects/``), to what answers.
+    """
+
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        routes: MutableMapping[str, Route],
+        *,
+        max_connections: int,
+        idle_timeout_s: float,
+    ) -> None:
+        self.routes = routes
+        self.idle_timeout_s = idle_timeout_s
+        self._max_connections = max_connections
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._open_lock = threading.Lock()
+        self._refused: deque[tuple[float, socket.socket]] = deque()
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Connection)
+
+    def route_for(self, path: str) -> Route | None:
+        """The route of exactly this path, else the one with the longest prefix of it."""
+        exact = self.routes.get(path)
+        if exact is not None and not path.endswith("/"):
+            return exact
+        prefixes = [known for known in self.routes if known.endswith("/") and path.startswith(known)]
+        return self.routes[max(prefixes, key=len)] if prefixes else None
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(POLL_S)  # the connection stays in the queue: do not spin on it meanwhile
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._open_lock:
+            if len(self._open) >= self._max_connections:
+                self._refuse(request)
+                return
+            thread = threading.Thread(
+                target=self._serve, args=(request, client_address), name="leaderjob-http", daemon=True
+            )
+            self._open[request] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left for us
+            with self._open_lock:
+                del self._open[request]
+                self._refuse(request)
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except (ConnectionError, TimeoutError):
+            pass  # the other side went away or fell silent: its affair, and it will ask again
+        except Exception:
+            logger.exception("a request could not be answered; its connection was closed")
+        finally:
+            with self._open_lock:
+                del self._open[request]
+            self.shutdown_request(request)
+
+    def _refuse(self, request: socket.socket) -> None:
+        # Closing at once would reset the connection when the request arrives, before 503 was read.
+        request.setblocking(False)
+        try:
+            request.send(_BUSY)
+            request.shutdown(socket.SHUT_WR)
+        except OSError:
+            request.close()  # it is gone already: there is nobody to tell
+            return
+        self._refused.append((time.monotonic() + 1.0, request))
+
+    def service_actions(self) -> None:
+        with self._open_lock:
+            while self._refused and (
+                len(self._refused) > _REFUSED_KEPT or self._refused[0][0] < time.monotonic()
+            ):
+                self._refused.popleft()[1].close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        logger.exception("a connection could not be accepted")
+
+    def disconnect_all(self, timeout_s: float) -> None:
+        """Break every connection and wait for the threads, at most ``timeout_s`` in all."""
+        deadline = time.monotonic() + timeout_s
+        with self._open_lock:
+            threads = list(self._open.values())
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError as error:
+                    if error.errno != errno.ENOTCONN:  # it went away by itself
+                        raise
+            while self._refused:
+                self._refused.popleft()[1].close()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """Answers the requests of one connection, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "leaderjob"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    server: ThreadedServer
+
+    def setup(self) -> None:
+        self.request.settimeout(self.server.idle_timeout_s)
+        super().setup()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing: the caller counts and logs what matters, and a scanner's noise does not."""
+
+    def _answer(self) -> None:
+        if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length", "0") != "0":
+            self.close_connection = True  # a body that we do not read would be taken for the next request
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        route = self.server.route_for(self.path)
+        request = Request(self.command, self.path, headers)
+        try:
+            reply = route(request) if route else plain(HTTPStatus.NOT_FOUND)
+        except Exception:
+            logger.exception("the route of %r failed", self.path[:200])
+            reply = plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        try:
+            self._send(reply)
+        finally:
+            if reply.file is not None:
+                reply.file.close()
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(reply.length if reply.file else len(reply.body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if reply.file is None:
+            self.wfile.write(reply.body)
+        elif (
+            reply.length and self.connection.sendfile(reply.file, reply.offset, reply.length) != reply.length
+        ):
+            self.close_connection = True  # shorter than promised: the client must not wait for the rest

@@ -1,0 +1,748 @@
+"""Serving and fetching: a source may lie, stall or die; what arrives is what was published, or nothing."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderjob.model.artifact import PIECE_BYTES, Manifest
+from leaderjob.results.digests import digest_bytes
+from leaderjob.results.durable import free_bytes
+from leaderjob.results.errors import (
+    CannotListen,
+    FetchCancelled,
+    FetchFailed,
+    ManifestRefused,
+    NotEnoughSpace,
+    TooLarge,
+)
+from leaderjob.results.httpd import Reply, Request, plain
+from leaderjob.results.server import BlobServer
+from leaderjob.results.store import StagedArtifact, Store
+from leaderjob.results.transfer import fetch
+
+LIMIT = 1 << 40
+BIG = os.urandom(1 << 16) * 150  # two pieces and a half
+FILES = {"a": b"hello", "deep/b": BIG, "copy-of-a": b"hello", "empty": b""}
+
+
+class Bench:
+    """Opens stores and servers, and closes them at the end."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.to_close: list[Callable[[], None]] = []
+
+    def store(self, name: str) -> Store:
+        store = Store(self.root / name)
+        self.to_close.append(store.close)
+        return store
+
+    def add(self, store: Store, files: dict[str, bytes], run: str = "r") -> StagedArtifact:
+        source = self.root / f"src-{run}"
+        source.mkdir()
+        for path, content in files.items():
+            (source / path).parent.mkdir(exist_ok=True)
+            (source / path).write_bytes(content)
+        return store.add("job", run, source)
+
+    def serve(self, store: Store, **options: Any) -> str:
+        server = BlobServer(store, "127.0.0.1", 0, **options)
+        self.to_close.append(server.close)
+        host, port = server.start()
+        return f"{host}:{port}"
+
+    def raw(self, answer: Callable[[str, int], bytes | None]) -> str:
+        """A source that sends whatever bytes ``answer(digest, first byte)`` gives, and hangs up.
+
+        ``None`` means that it falls silent instead.
+        """
+        listener = socket.create_server(("127.0.0.1", 0))
+        over = threading.Event()
+        connections: list[socket.socket] = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                connections.append(connection)
+                head = b""
+                while b"\r\n\r\n" not in head and (chunk := connection.recv(65536)):
+                    head += chunk
+                if not head:
+                    continue
+                lines = head.decode().split("\r\n")
+                first = next((int(line[13:].strip("=-")) for line in lines if line.startswith("Range: ")), 0)
+                content = answer(lines[0].split()[1].removeprefix("/objects/"), first)
+                if content is None:
+                    over.wait(30)
+                    return
+                with contextlib.suppress(OSError):  # the client hangs up on a liar
+                    connection.sendall(content)
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+
+        def close() -> None:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join(10)
+            for connection in connections:
+                connection.close()
+
+        self.to_close.append(close)
+        return "{}:{}".format(*listener.getsockname())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    for close in reversed(made.to_close):
+        close()
+
+
+@pytest.fixture
+def leader(bench: Bench) -> Store:
+    return bench.store("leader")
+
+
+@pytest.fixture
+def follower(bench: Bench) -> Store:
+    return bench.store("follower")
+
+
+def bring(store: Store, staged: StagedArtifact, *sources: str, **options: Any) -> Manifest:
+    return fetch(
+        store, staged.digest, staged.manifest_bytes, sources, **{"max_total_bytes": LIMIT, **options}
+    )
+
+
+def clean(store: Store) -> bool:
+    return list((store.root / "staging").iterdir()) == []
+
+
+def answer_ok(content: bytes, first: int, whole: int, sent: bytes | None = None) -> bytes:
+    """The head for ``content`` from byte ``first``, followed by it, or by ``sent`` instead."""
+    status = f"206 Partial Content\r\nContent-Range: bytes {first}-{whole - 1}/{whole}" if first else "200 OK"
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + (content if sent is None else sent)
+
+
+def honest(store: Store, spoil: Callable[[str, bytes], bytes] = lambda digest, content: content) -> Any:
+    """An answer for ``Bench.raw``: what the store has, through ``spoil``, under the right headers."""
+
+    def answer(digest: str, first: int) -> bytes:
+        content = store.objects.path(digest).read_bytes()
+        return answer_ok(content[first:], first, len(content), spoil(digest, content[first:]))
+
+    return answer
+
+
+# Fetching
+
+
+def test_a_fetched_artifact_is_the_published_one_and_is_fresh(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, FILES)
+    told: list[tuple[int, int]] = []
+    manifest = bring(
+        follower, staged, bench.serve(leader), on_bytes=lambda done, total: told.append((done, total))
+    )
+    assert manifest == staged.manifest
+    follower.verify(staged.digest)
+    assert told[-1] == (len(BIG) + 5, len(BIG) + 5)
+    assert told == sorted(told)
+    assert clean(follower)
+    follower.sweep([])
+    follower.verify(staged.digest)
+
+
+def test_only_missing_objects_travel(bench: Bench, leader: Store, follower: Store) -> None:
+    first = bench.add(leader, {"big": BIG, "a": b"1"})
+    asked: list[str] = []
+    spying = honest(leader)
+
+    def spy(digest: str, offset: int) -> bytes:
+        asked.append(digest)
+        return spying(digest, offset)
+
+    source = bench.raw(spy)
+    bring(follower, first, source)
+    second = bench.add(leader, {"big": BIG, "a": b"2"}, run="r2")
+    asked.clear()
+    bring(follower, second, source)
+    assert sorted(asked) == sorted([second.digest, digest_bytes(b"2")])
+    bring(follower, second)  # everything is here: no source is needed
+    assert len(asked) == 2
+
+
+def test_an_artifact_of_no_files_and_one_of_empty_files_can_be_fetched(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    source = bench.serve(leader)
+    for run, files in (("none", {}), ("empty", {"e": b""})):
+        staged = bench.add(leader, files, run=run)
+        bring(follower, staged, source)
+        follower.verify(staged.digest)
+
+
+def test_sha256_artifacts_can_be_fetched(bench: Bench, leader: Store, follower: Store) -> None:
+    content = BIG
+    pieces = [content[at : at + PIECE_BYTES] for at in range(0, len(content), PIECE_BYTES)]
+    entry = {
+        "path": "f",
+        "size_bytes": len(content),
+        "digest": digest_bytes(content, "sha256"),
+        "piece_digests": [digest_bytes(piece, "sha256") for piece in pieces],
+    }
+    manifest = Manifest.model_validate({"job": "j", "run": "r", "files": [entry]}).to_bytes()
+    digest = digest_bytes(manifest, "sha256")
+    blobs = {digest: manifest, entry["digest"]: content}
+    source = bench.raw(lambda wanted, first: answer_ok(blobs[wanted][first:], first, len(blobs[wanted])))
+    fetch(follower, digest, len(manifest), [source], max_total_bytes=LIMIT)
+    follower.verify(digest)
+
+
+def test_a_source_that_sends_wrong_bytes_is_not_asked_again_and_its_bytes_do_not_stay(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, {**FILES, "z": b"last"})
+    asked: list[str] = []
+
+    def flip_the_second_piece(digest: str, content: bytes) -> bytes:
+        asked.append(digest)
+        if len(content) > PIECE_BYTES:
+            return content[:PIECE_BYTES] + b"\0" + content[PIECE_BYTES + 1 :]
+        return content
+
+    liar = bench.raw(honest(leader, flip_the_second_piece))
+    bring(follower, staged, liar, bench.serve(leader))
+    follower.verify(staged.digest)
+    assert asked[-1] == digest_bytes(BIG)
+    assert len(asked) == 3  # manifest, "hello", and the lie; then never again
+
+
+def test_lies_alone_end_in_an_error_that_quotes_them(bench: Bench, leader: Store, follower: Store) -> None:
+    staged = bench.add(leader, FILES)
+    liars = [
+        bench.raw(honest(leader, lambda digest, content: bytes(len(content)))),
+        bench.raw(lambda digest, first: answer_ok(b"short", first, 5)),
+        bench.raw(lambda digest, first: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        bench.raw(lambda digest, first: b"SSH-2.0-OpenSSH\r\n"),
+        "127.0.0.1:1",
+        "nonsense",
+    ]
+    with pytest.raises(FetchFailed) as caught:
+        bring(follower, staged, *liars)
+    answers = dict(caught.value.answers)
+    assert set(answers) == set(liars)
+    assert "wrong bytes" in answers[liars[0]]
+    assert "offered 5 bytes" in answers[liars[1]]
+    assert "offered absent bytes" in answers[liars[2]]
+    assert "refused" in answers["127.0.0.1:1"]
+    assert "HOST:PORT" in answers["nonsense"]
+    assert not follower.has(staged.digest)
+    assert clean(follower)
+
+
+def test_a_truncated_answer_is_taken_up_by_the_next_source_where_it_ended(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, {"big": BIG})
+    asked: list[tuple[str, int]] = []
+    whole = honest(leader)
+
+    def note(digest: str, first: int) -> bytes:
+        asked.append((digest, first))
+        return whole(digest, first)
+
+    cut = PIECE_BYTES + 1000
+    dying = bench.raw(honest(leader, lambda digest, content: content[:cut]))
+    bring(follower, staged, dying, bench.raw(note))
+    follower.verify(staged.digest)
+    assert (digest_bytes(BIG), PIECE_BYTES) in asked
+
+
+def test_a_sole_source_that_breaks_off_again_and_again_is_enough_while_it_makes_progress(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, {"big": BIG})
+    dying = bench.raw(honest(leader, lambda digest, content: content[: PIECE_BYTES + 1]))
+    bring(follower, staged, dying)
+    follower.verify(staged.digest)
+
+
+def test_a_server_that_is_closed_in_mid_transfer_is_replaced_by_another(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, {"big": BIG, "big2": BIG[::-1]})
+    dying = BlobServer(leader, "127.0.0.1", 0)
+    first = "{}:{}".format(*dying.start())
+    told: list[int] = []
+
+    def close_at_once(done: int, total: int) -> None:
+        told.append(done)
+        if len(told) == 1:
+            dying.close()
+
+    bring(follower, staged, first, bench.serve(leader), on_bytes=close_at_once)
+    follower.verify(staged.digest)
+    assert told == sorted(set(told))
+
+
+def test_a_source_that_lacks_an_object_is_passed_over_for_it(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, FILES)
+    partial = bench.store("partial")
+    bring(partial, staged, bench.serve(leader))
+    partial.objects.path(digest_bytes(BIG)).unlink()
+    with pytest.raises(FetchFailed, match="answered 404"):
+        bring(follower, staged, bench.serve(partial))
+    assert follower.has(digest_bytes(b"hello"))  # verified, so it need not travel again
+    bring(follower, staged, bench.serve(partial), bench.serve(leader))
+    follower.verify(staged.digest)
+
+
+def test_a_silent_source_is_given_up_after_the_timeout(bench: Bench, leader: Store, follower: Store) -> None:
+    staged = bench.add(leader, FILES)
+    silent = bench.raw(lambda digest, first: None)
+    bring(follower, staged, silent, bench.serve(leader), timeout_s=0.2)
+    follower.verify(staged.digest)
+
+
+def test_a_source_that_trickles_is_given_up_after_the_time_for_a_piece(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, FILES)
+    listener = socket.create_server(("127.0.0.1", 0))
+    accepted: list[socket.socket] = []
+
+    def trickle() -> None:
+        accepted.append(listener.accept()[0])
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {staged.manifest_bytes}\r\n\r\n"
+        try:
+            accepted[0].sendall(head.encode())
+            while True:
+                accepted[0].sendall(b" ")
+                time.sleep(0.02)
+        except OSError:
+            accepted[0].close()
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    started = time.monotonic()
+    slow = "{}:{}".format(*listener.getsockname())
+    bring(follower, staged, slow, bench.serve(leader), piece_timeout_s=0.3)
+    thread.join(5)
+    listener.close()
+    assert not thread.is_alive()
+    assert time.monotonic() - started < 5
+
+
+def test_cancelling_ends_a_read_that_blocks(bench: Bench, leader: Store, follower: Store) -> None:
+    staged = bench.add(leader, FILES)
+    cancel = threading.Event()
+
+    def fall_silent(digest: str, first: int) -> None:
+        cancel.set()
+
+    started = time.monotonic()
+    with pytest.raises(FetchCancelled):
+        bring(follower, staged, bench.raw(fall_silent), timeout_s=30.0, cancelled=cancel.is_set)
+    assert time.monotonic() - started < 5
+    assert clean(follower)
+
+
+def test_cancelling_between_pieces_leaves_no_staging(bench: Bench, leader: Store, follower: Store) -> None:
+    staged = bench.add(leader, {"big": BIG})
+    told: list[int] = []
+    with pytest.raises(FetchCancelled):
+        bring(
+            follower,
+            staged,
+            bench.serve(leader),
+            on_bytes=lambda done, total: told.append(done),
+            cancelled=lambda: bool(told),
+        )
+    assert told == [PIECE_BYTES]
+    assert clean(follower)
+    assert not follower.has(staged.digest)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("../x", b"1")],
+        [("/etc/x", b"1")],
+        [("a", b"1"), ("a", b"1")],
+        [(".", b"1")],
+        [("a", b"1", [digest_bytes(b"1")] * 2)],
+    ],
+)
+def test_a_hostile_manifest_is_refused_before_anything_is_written(
+    bench: Bench, follower: Store, files: list[Any]
+) -> None:
+    entries = [
+        {
+            "path": path,
+            "size_bytes": len(content),
+            "digest": digest_bytes(content),
+            "piece_digests": pieces[0] if pieces else [digest_bytes(content)],
+        }
+        for path, content, *pieces in files
+    ]
+    content = json.dumps({"job": "j", "run": "r", "files": entries}).encode()
+    asked: list[str] = []
+
+    def answer(digest: str, first: int) -> bytes:
+        asked.append(digest)
+        return answer_ok(content, 0, len(content))
+
+    before = sorted(follower.root.rglob("*"))
+    with pytest.raises(ManifestRefused):
+        fetch(follower, digest_bytes(content), len(content), [bench.raw(answer)], max_total_bytes=LIMIT)
+    assert len(asked) == 1
+    assert sorted(follower.root.rglob("*")) == before
+
+
+def test_a_manifest_whose_pieces_do_not_make_up_its_file_is_refused(bench: Bench, follower: Store) -> None:
+    entry = {
+        "path": "a",
+        "size_bytes": 1,
+        "digest": digest_bytes(b"2"),
+        "piece_digests": [digest_bytes(b"1")],
+    }
+    manifest = Manifest.model_validate({"job": "j", "run": "r", "files": [entry]}).to_bytes()
+    blobs = {digest_bytes(manifest): manifest, digest_bytes(b"2"): b"1"}
+    source = bench.raw(lambda digest, first: answer_ok(blobs[digest], 0, len(blobs[digest])))
+    with pytest.raises(ManifestRefused, match="contradicts itself"):
+        fetch(follower, digest_bytes(manifest), len(manifest), [source], max_total_bytes=LIMIT)
+    assert not follower.has(digest_bytes(b"2"))
+    assert clean(follower)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 40])
+def test_an_impossible_size_of_a_manifest_is_refused_unasked(follower: Store, size: int) -> None:
+    with pytest.raises(ManifestRefused):
+        fetch(follower, digest_bytes(b"m"), size, ["127.0.0.1:1"], max_total_bytes=LIMIT)
+
+
+def test_a_manifest_is_never_read_beyond_its_published_size(bench: Bench, follower: Store) -> None:
+    content = b"x" * 1_000_000
+    source = bench.raw(lambda digest, first: answer_ok(content, 0, len(content)))
+    with pytest.raises(FetchFailed, match="offered 1000000 bytes"):
+        fetch(follower, digest_bytes(content), 100, [source], max_total_bytes=LIMIT)
+
+
+def test_an_artifact_over_the_limit_is_refused(bench: Bench, leader: Store, follower: Store) -> None:
+    staged = bench.add(leader, FILES)
+    with pytest.raises(TooLarge):
+        bring(follower, staged, bench.serve(leader), max_total_bytes=len(BIG))
+    assert list(follower.root.glob("objects/*/*/*")) == []
+
+
+def test_a_disk_with_too_little_room_is_seen_before_anything_is_written(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, FILES)
+    with pytest.raises(NotEnoughSpace, match="must stay free"):
+        bring(follower, staged, bench.serve(leader), reserve_bytes=free_bytes(follower.root) + (1 << 40))
+    assert list(follower.root.glob("objects/*/*/*")) == []
+    assert clean(follower)
+
+
+def test_a_disk_that_becomes_full_is_reported_as_such_and_staging_is_removed(
+    bench: Bench, leader: Store, follower: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = bench.add(leader, FILES)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(NotEnoughSpace):
+        bring(follower, staged, bench.serve(leader))
+    assert clean(follower)
+
+
+def test_a_corrupt_object_of_the_follower_is_fetched_again(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, FILES)
+    source = bench.serve(leader)
+    bring(follower, staged, source)
+    for digest in (staged.digest, digest_bytes(BIG)):
+        follower.objects.path(digest).chmod(0o644)
+        os.truncate(follower.objects.path(digest), 10)
+    bring(follower, staged, source)
+    follower.verify(staged.digest)
+
+
+def test_sweeps_racing_fetches_never_remove_what_is_being_fetched(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    source = bench.serve(leader)
+    shared = {f"s{index}": b"%d" % index for index in range(5)}
+    artifacts = [
+        bench.add(leader, {**shared, "own": b"own %d" % number}, run=f"r{number}") for number in range(4)
+    ]
+    stop = threading.Event()
+
+    def sweep_on() -> int:
+        removed = 0
+        while not stop.is_set():
+            removed += follower.sweep([]).objects
+        return removed
+
+    with ThreadPoolExecutor(1) as pool:
+        sweeper = pool.submit(sweep_on)
+        try:
+            for number in range(12):
+                staged = artifacts[number % len(artifacts)]
+                bring(follower, staged, source)
+                follower.verify(staged.digest)
+                follower.settle(staged.digest)
+        finally:
+            stop.set()
+        assert sweeper.result() > 0
+
+
+def test_two_fetches_of_one_artifact_at_once_are_both_right(
+    bench: Bench, leader: Store, follower: Store
+) -> None:
+    staged = bench.add(leader, FILES)
+    source = bench.serve(leader)
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(bring, follower, staged, source) for _ in range(8)]:
+            assert future.result() == staged.manifest
+    follower.verify(staged.digest)
+    assert clean(follower)
+
+
+# Serving
+
+
+def ask(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        response = connection.getresponse()
+        return response.status, dict(response.headers), response.read()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def served(bench: Bench, leader: Store) -> tuple[str, str]:
+    """The address of a server, and the path of an object ``0123456789``."""
+    bench.add(leader, {"digits": b"0123456789"}, run="served")
+    return bench.serve(leader), f"/objects/{digest_bytes(b'0123456789')}"
+
+
+def test_an_object_is_served_whole_and_head_says_its_size(served: tuple[str, str]) -> None:
+    address, path = served
+    assert ask(address, path)[::2] == (200, b"0123456789")
+    status, headers, body = ask(address, path, "HEAD")
+    assert (status, headers["Content-Length"], body) == (200, "10", b"")
+    assert headers["ETag"] == f'"{path.removeprefix("/objects/")}"'
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "body"),
+    [
+        ("bytes=0-0", 206, b"0"),
+        ("bytes=3-5", 206, b"345"),
+        ("bytes=7-", 206, b"789"),
+        ("bytes=-3", 206, b"789"),
+        ("bytes=-99", 206, b"0123456789"),
+        ("bytes=5-99", 206, b"56789"),
+        ("bytes=10-", 416, b""),
+        ("bytes=-0", 416, b""),
+        ("bytes=5-3", 200, b"0123456789"),
+        ("bytes=0-1,3-4", 200, b"0123456789"),
+        ("bytes=-", 200, b"0123456789"),
+        ("lines=1-2", 200, b"0123456789"),
+    ],
+)
+def test_ranges(served: tuple[str, str], asked: str, status: int, body: bytes) -> None:
+    address, path = served
+    found = ask(address, path, Range=asked)
+    assert (found[0], found[2]) == (status, body)
+    if status == 206:
+        first = b"0123456789".index(body)
+        assert found[1]["Content-Range"] == f"bytes {first}-{first + len(body) - 1}/10"
+    if status == 416:
+        assert found[1]["Content-Range"] == "bytes */10"
+
+
+def test_a_range_for_another_content_is_ignored(served: tuple[str, str]) -> None:
+    address, path = served
+    assert ask(address, path, Range="bytes=0-1", If_Range='"other"')[0] == 200
+    assert ask(address, path, Range="bytes=0-1", If_Range=f'"{path.removeprefix("/objects/")}"')[0] == 206
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/objects/../../etc/passwd",
+        "/objects/..%2f..%2fetc%2fpasswd",
+        "/objects//etc/passwd",
+        "/objects/",
+        "/objects/blake3:" + "0" * 64,
+        "/objects/blake3:" + "../" * 21 + "a",
+        "/",
+        "/lock",
+        "*",
+    ],
+)
+def test_nothing_but_digests_is_served(served: tuple[str, str], path: str) -> None:
+    status, _, body = ask(served[0], path)
+    assert status == 404
+    assert b"root:" not in body
+
+
+def test_other_methods_are_refused(served: tuple[str, str]) -> None:
+    address, path = served
+    assert ask(address, path, "DELETE")[0] == 501
+    assert ask(address, path)[0] == 200
+
+
+def test_one_connection_serves_many_requests_but_none_behind_a_body(served: tuple[str, str]) -> None:
+    address, path = served
+    connection = http.client.HTTPConnection(address, timeout=5)
+    for _ in range(3):
+        connection.request("GET", path)
+        assert connection.getresponse().read() == b"0123456789"
+    reused = connection.sock
+    assert reused is not None
+    connection.request("GET", path, body=b"GET /smuggled HTTP/1.1\r\n\r\n")
+    response = connection.getresponse()
+    assert response.headers["Connection"] == "close"
+    assert response.read() == b"0123456789"
+    connection.close()
+
+
+def test_a_hundred_parallel_range_requests_get_their_own_bytes(bench: Bench, leader: Store) -> None:
+    bench.add(leader, {"big": BIG})
+    address = bench.serve(leader, max_connections=100)
+    path = f"/objects/{digest_bytes(BIG)}"
+    start = threading.Barrier(100)
+
+    def one(number: int) -> bool:
+        start.wait(10)
+        first = number * 90_001
+        status, _, body = ask(address, path, Range=f"bytes={first}-{first + 90_000}")
+        return status == 206 and body == BIG[first : first + 90_001]
+
+    with ThreadPoolExecutor(100) as pool:
+        assert all(pool.map(one, range(100)))
+
+
+def test_connections_beyond_the_bound_are_told_to_come_again(bench: Bench, leader: Store) -> None:
+    bench.add(leader, {"a": b"x"})
+    address = bench.serve(leader, max_connections=2)
+    path = f"/objects/{digest_bytes(b'x')}"
+    held = [http.client.HTTPConnection(address, timeout=5) for _ in range(2)]
+    for connection in held:
+        connection.request("GET", path)
+        assert connection.getresponse().read() == b"x"
+    for _ in range(20):
+        status, headers, _ = ask(address, path)
+        assert (status, headers["Retry-After"]) == (503, "1")
+    held[0].close()
+    deadline = time.monotonic() + 5
+    while ask(address, path)[0] == 503:
+        assert time.monotonic() < deadline
+    held[1].close()
+
+
+def test_ipv6_addresses_work_on_both_sides(bench: Bench, leader: Store, follower: Store) -> None:
+    staged = bench.add(leader, FILES)
+    server = BlobServer(leader, "::1", 0)
+    bench.to_close.append(server.close)
+    try:
+        host, port = server.start()
+    except CannotListen:
+        pytest.skip("this machine has no IPv6 loopback")
+    bring(follower, staged, f"[{host}]:{port}")
+    follower.verify(staged.digest)
+
+
+def test_an_idle_connection_is_closed(bench: Bench, leader: Store) -> None:
+    host, port = bench.serve(leader, idle_timeout_s=0.2).split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as idle:
+        assert idle.recv(1) == b""
+
+
+def test_closing_breaks_what_is_under_way_in_bounded_time_and_frees_the_port(
+    bench: Bench, leader: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = os.urandom(1 << 20) * 32
+    bench.add(leader, {"big": content})
+    server = BlobServer(leader, "127.0.0.1", 0)
+    host, port = server.start()
+    with socket.create_connection((host, port)) as client, socket.create_connection((host, port)):
+        client.sendall(f"GET /objects/{digest_bytes(content)} HTTP/1.1\r\n\r\n".encode())
+        assert client.recv(10)  # and then the client reads no more, so the server's thread blocks
+        started = time.monotonic()
+        server.close()
+        assert time.monotonic() - started < 3
+    server.close()
+    again = BlobServer(leader, host, port)
+    assert again.start() == (host, port)
+    again.close()
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("leaderjob-http")] == []
+    assert capfd.readouterr().err == ""
+
+
+def test_a_taken_port_is_an_error_that_names_it(bench: Bench, leader: Store) -> None:
+    address = bench.serve(leader)
+    host, port = address.split(":")
+    with pytest.raises(CannotListen, match=address):
+        BlobServer(leader, host, int(port)).start()
+    with pytest.raises(CannotListen, match="70000"):
+        BlobServer(leader, host, 70000).start()
+
+
+def test_another_route_can_be_added_and_its_failure_stays_its_own(
+    bench: Bench, leader: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = BlobServer(leader, "127.0.0.1", 0)
+    bench.to_close.append(server.close)
+    seen: list[Request] = []
+
+    def health(request: Request) -> Reply:
+        seen.append(request)
+        return plain(HTTPStatus.OK, "fine")
+
+    def broken(request: Request) -> Reply:
+        raise ValueError("a defect")
+
+    server.add_route("/healthz", health)
+    server.add_route("/broken", broken)
+    address = "{}:{}".format(*server.start())
+    assert ask(address, "/healthz", X_Test="1")[::2] == (200, b"fine\n")
+    assert seen[0].headers["x-test"] == "1"
+    assert ask(address, "/broken")[0] == 500
+    assert "a defect" in caplog.text
+    assert ask(address, "/healthz/below")[0] == 404
