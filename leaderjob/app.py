@@ -220,6 +220,6 @@ def _start_blob_server(stack: AsyncExitStack, store: Store, settings: Settings, 
     else:
         host, port = split("listen_http", settings.replica.listen_http)
     server = BlobServer(store, host, port)
-    stack.callback(server.close)
+    stack.push_async_callback(asyncio.to_thread, server.close)
     _, bound_port = server.start()
     return join(listening.advertised_host, bound_port)

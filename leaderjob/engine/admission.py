@@ -4,6 +4,7 @@ from datetime import datetime
 
 from leaderjob.clock import utcnow
 from leaderjob.engine.office import Assignment, Office
+from leaderjob.errors import InvalidSchedule
 from leaderjob.etcd import Put, Txn, absent, modified_at
 from leaderjob.model.ids import fire_id
 from leaderjob.model.job import Timetable
@@ -12,6 +13,7 @@ from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored, decode
 from leaderjob.scheduling.plan import Plan, Refusal, plan
+from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.telemetry.events import Events, emit
 
 
@@ -32,11 +34,13 @@ class Admission:
             known = [run.record.fire_time for run in self._office.feed.view.runs(self._spec.name)]
             now = utcnow()
             start = max((fire for fire in known if fire is not None), default=now)
-            new = Timetable(watermark=start, next_fire=self._trigger.next_after(start))
+            new = self._timetable_at(start, self._trigger.next_after(start))
             revision = await self._office.writer.commit(
                 [modified_at(self._key, 0)], [Put(self._key, new.to_bytes())]
             )
             found = Stored(self._key, new, revision, revision)
+        if (found.record.schedule, found.record.time_zone) != (self._spec.schedule, self._spec.time_zone):
+            found = await self._change_schedule(found)
         self._timetable = found
 
     async def admit_due(self, active_run: str | None) -> Stored[Run] | None:
@@ -58,17 +62,18 @@ class Admission:
                 active_run=active_run,
             )
             self._arm(decision.next_fire)
-            wanted = Timetable(watermark=decision.watermark, next_fire=decision.next_fire)
+            wanted = self._timetable_at(decision.watermark, decision.next_fire)
             if wanted == timetable.record:
                 return None
             try:
-                return await self._write(timetable, wanted, decision, now)
+                self._timetable, admitted = await self._write(timetable, wanted, decision, now)
+                return admitted
             except Conflict:
                 self._timetable = None
 
     async def _write(
         self, timetable: Stored[Timetable], wanted: Timetable, decision: Plan, now: datetime
-    ) -> Stored[Run] | None:
+    ) -> tuple[Stored[Timetable], Stored[Run] | None]:
         """The watermark and the runs, at one revision. A run is created only if its key is free, each
         in a nested transaction, so that one occupied key blocks one fire and not the job."""
         admitted = self._admitted(decision.admit, now) if decision.admit else None
@@ -80,7 +85,6 @@ class Admission:
             key = self._office.keys.run(run.job, run.id)
             ops.append(Txn((absent(key),), (Put(key, run.to_bytes()),)))
         revision = await self._office.writer.commit([modified_at(self._key, timetable.mod_revision)], ops)
-        self._timetable = Stored(self._key, wanted, timetable.create_revision, revision)
         for refusal in decision.refused:
             emit(
                 Events.FIRES_REFUSED,
@@ -90,7 +94,35 @@ class Admission:
                 reason=refusal.reason,
                 term=self._office.token,
             )
-        return await self._confirm(admitted) if admitted is not None else None
+        written = Stored(self._key, wanted, timetable.create_revision, revision)
+        return written, await self._confirm(admitted) if admitted is not None else None
+
+    async def _change_schedule(self, old: Stored[Timetable]) -> Stored[Timetable]:
+        """The schedule is another one now. What was due of the old one is accounted for as missed; the
+        new one starts with the present."""
+        now = utcnow()
+        try:
+            trigger = parse_schedule(old.record.schedule, job=self._spec.name, time_zone=old.record.time_zone)
+        except InvalidSchedule:
+            trigger = parse_schedule((), job=self._spec.name)
+        due = trigger.between(old.record.watermark, now)
+        refused: tuple[Refusal, ...] = ()
+        if due.first is not None and due.last is not None:
+            fires = FireRange(first=due.first, last=due.last, count=due.count, exact=due.exact)
+            refused = (Refusal(fires, Outcome.MISSED, "due under the former schedule, while nobody led"),)
+        start = max(old.record.watermark, now)
+        decision = Plan(start, self._trigger.next_after(start), admit=None, refused=refused)
+        wanted = self._timetable_at(decision.watermark, decision.next_fire)
+        written, _ = await self._write(old, wanted, decision, now)
+        return written
+
+    def _timetable_at(self, watermark: datetime, next_fire: datetime | None) -> Timetable:
+        return Timetable(
+            watermark=watermark,
+            next_fire=next_fire,
+            schedule=self._spec.schedule,
+            time_zone=self._spec.time_zone,
+        )
 
     async def _confirm(self, admitted: Run) -> Stored[Run] | None:
         """The run as it was created; None if its key was occupied, so that this fire was run before."""

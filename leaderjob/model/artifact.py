@@ -38,7 +38,7 @@ class FileEntry(Record):
     def _relative_and_plain(cls, path: str) -> str:
         pure = PurePosixPath(path)
         if (
-            not path
+            path in ("", ".")
             or pure.is_absolute()
             or str(pure) != path
             or any(part in ("..", ".") for part in pure.parts)

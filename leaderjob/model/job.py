@@ -52,7 +52,13 @@ class JobSpec(Record):
 
 
 class Timetable(Record):
-    """``jobs/<job>/schedule``: the watermark (the last fire accounted for, never decreases)."""
+    """``jobs/<job>/schedule``: the watermark (the last fire accounted for, never decreases).
+
+    ``schedule`` and ``time_zone`` say which timetable it belongs to: another one starts with the present,
+    and what was still due of the old one is recorded as missed.
+    """
 
     watermark: datetime
     next_fire: datetime | None = None
+    schedule: tuple[str, ...] = ()
+    time_zone: str = "UTC"
