@@ -20,6 +20,8 @@ from leaderjob.records.stored import Stored, decode
 from leaderjob.records.view import View
 from leaderjob.telemetry.events import Events, emit
 
+_PAUSE_AFTER_CONFLICT_S = 0.2
+
 
 async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: Any) -> Run:
     """Publish what the run's attempt left in ``artifact_dir`` and what it returned; ends the run.
@@ -39,16 +41,25 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
         file_count=len(artifact.manifest.files),
     )
     staged_key = office.keys.staged(job, run.record.id)
-    await office.writer.commit([modified_at(run.key, run.mod_revision)], [Put(staged_key, staged.to_bytes())])
+    try:
+        await office.writer.commit(
+            [modified_at(run.key, run.mod_revision)], [Put(staged_key, staged.to_bytes())]
+        )
+    except BaseException:
+        office.store.settle(artifact.digest)  # nobody will ever ask for it
+        raise
     if staged.file_count:
         await _wait_for_copies(office, staged)
     while True:
         try:
             return await _switch(office, run, staged, result)
         except Conflict:
-            # Only this term writes pointers, so somebody's hand was in it: look at what is there now.
-            if (await office.leadership.etcd.get(run.key)) is None:
+            # Only this term writes pointers and versions, so somebody's hand was in it: if it is not the
+            # run itself that changed, look at what is there now, and go on from there.
+            found = await office.leadership.etcd.get(run.key)
+            if found is None or found.mod_revision != run.mod_revision:
                 raise
+            await asyncio.sleep(_PAUSE_AFTER_CONFLICT_S)
 
 
 async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any) -> Run:

@@ -40,7 +40,7 @@ class Events(Enum):
         logging.ERROR,
         "a job's schedule cannot be parsed; the job only runs when triggered",
     )
-    JOB_BLOCKED = (logging.ERROR, "a job's loop failed and starts again after a pause")
+    PART_BROKEN = (logging.ERROR, "a part of the term's work failed; it begins again after a pause")
     RECORD_QUARANTINED = (logging.WARNING, "a value under our prefix cannot be read; it is left out")
     COMMAND_REFUSED = (logging.WARNING, "a command was refused: why")
     HOLDING_BACK = (logging.INFO, "a job waits until its former leader's workers are surely gone")
