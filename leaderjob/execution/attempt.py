@@ -1,0 +1,218 @@
+"""One attempt of a run, from its request to the certainty that its processes are gone."""
+
+import asyncio
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from leaderjob.durations import format_duration
+from leaderjob.execution.process import (
+    Cause,
+    Exit,
+    GuardedProcess,
+    ProtocolBroken,
+    StartFailed,
+    signal_name,
+)
+from leaderjob.execution.protocol import WorkerRequest
+from leaderjob.model.run import Outcome, Progress
+from leaderjob.sdk import Json
+
+TRUST_POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended.
+
+    :param reason: a sentence for people; None if it succeeded.
+    :param traceback: of the job's own frames, if it raised.
+    :param result: what the job returned.
+    :param retry_after_s: the job asked to be tried again after so many seconds.
+    :param permanent: the job asked not to be tried again.
+    :param max_rss_bytes: the largest of its processes at its peak, if that is known.
+    :param reaped: no process of the attempt is left.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    traceback: str | None = None
+    result: Json = None
+    retry_after_s: float | None = None
+    permanent: bool = False
+    max_rss_bytes: int | None = None
+    reaped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the worker said: its last message, and what was wrong with a message, if one was."""
+
+    end: dict[str, Json] | None = None
+    problem: str | None = None
+
+
+async def run_attempt(
+    request: WorkerRequest,
+    *,
+    log_path: Path,
+    timeout_s: float,
+    grace_s: float,
+    trusted_until: Callable[[], float],
+    on_progress: Callable[[Progress], None],
+) -> AttemptEnd:
+    """Run a job in a guarded worker.
+
+    When this returns or raises, no process of the attempt is left (or ``reaped`` is false). If the
+    calling task is cancelled, the worker gets TERM, then KILL after ``grace_s``, and the cancellation is
+    raised once it is gone.
+
+    :param log_path: the worker's standard output and error are appended to it.
+    :param timeout_s: how long the attempt may take; then TERM, and KILL after ``grace_s``.
+    :param trusted_until: the instant of ``CLOCK_BOOTTIME`` at which all its processes have to be dead
+        (TERM comes ``grace_s`` before); asked four times a second, ``inf`` means never.
+    :param on_progress: called in this task's loop, at most ten times a second.
+    """
+    command = [sys.executable, "-m", "leaderjob.execution.worker"]
+    trust = _finite(trusted_until())
+    guarded = GuardedProcess(command, log_path=log_path, cwd=request.cwd, deadline=trust, grace_s=grace_s)
+    try:
+        async with guarded as process, asyncio.TaskGroup() as group:
+            process.send(request.to_line())
+            process.end_input()
+            listening = group.create_task(_listen(process, on_progress))
+            trusting = group.create_task(_pass_on_trust(process, trust, trusted_until))
+            limiting = group.create_task(_stop_in_time(process, timeout_s, grace_s))
+            ended = await process.wait()
+            timed_out = limiting.done()
+            trusting.cancel()
+            limiting.cancel()
+    except StartFailed as error:
+        return AttemptEnd(Outcome.FAILED, str(error))
+    return judge(ended, listening.result(), timeout_s=timeout_s if timed_out else None)
+
+
+async def _listen(process: GuardedProcess, on_progress: Callable[[Progress], None]) -> Heard:
+    end = problem = None
+    try:
+        async for message in process.messages():
+            if message.get("type") == "progress":
+                on_progress(Progress.model_validate(message))
+            elif message.get("type") == "end" and message.keys() >= {"kind", "stopping"}:
+                end = message
+            else:
+                problem = f"{message!r} is none of its messages"
+                break
+    except (ProtocolBroken, ValidationError) as error:
+        problem = str(error)
+    if problem is None:
+        return Heard(end)
+    process.kill()
+    return Heard(end, f"the worker broke the protocol: {problem}")
+
+
+async def _pass_on_trust(
+    process: GuardedProcess, trust: float | None, trusted_until: Callable[[], float]
+) -> None:
+    while True:
+        await asyncio.sleep(TRUST_POLL_S)
+        new = _finite(trusted_until())
+        if new != trust:
+            trust = new
+            process.set_deadline(new)
+
+
+async def _stop_in_time(process: GuardedProcess, timeout_s: float, grace_s: float) -> None:
+    await asyncio.sleep(timeout_s)
+    process.stop(grace_s)
+
+
+def _finite(deadline: float) -> float | None:
+    return None if math.isinf(deadline) and deadline > 0 else deadline
+
+
+def judge(ended: Exit, heard: Heard, *, timeout_s: float | None) -> AttemptEnd:
+    """What an attempt amounts to.
+
+    A job that came to its end before it was asked to stop has the outcome that it says, whatever was
+    about to happen to it. After that, what it says does not count: a function that returns early because
+    it was asked to has left half of its work undone.
+
+    :param timeout_s: the timeout, if it has passed.
+    """
+    end = heard.end
+    outcome: Outcome
+    reason: str | None = None
+    if heard.problem is not None:
+        outcome, reason = Outcome.FAILED, heard.problem
+    elif end is not None and not end["stopping"] and (ended.code == 0 or end["kind"] != "returned"):
+        return _as_told(end, ended)
+    elif timeout_s is not None:
+        outcome, reason = (
+            Outcome.TIMED_OUT,
+            f"it took longer than its timeout of {format_duration(timeout_s)}",
+        )
+    else:
+        outcome, reason = _interrupted(ended, end)
+    return AttemptEnd(
+        outcome,
+        reason,
+        traceback=None if end is None else end.get("traceback"),
+        max_rss_bytes=ended.max_rss_bytes,
+        reaped=ended.reaped,
+    )
+
+
+def _as_told(end: dict[str, Json], ended: Exit) -> AttemptEnd:
+    succeeded = end["kind"] == "returned"
+    return AttemptEnd(
+        Outcome.SUCCEEDED if succeeded else Outcome.FAILED,
+        end.get("reason"),
+        traceback=end.get("traceback"),
+        result=end.get("value"),
+        retry_after_s=end.get("delay_s"),
+        permanent=end["kind"] == "permanent",
+        max_rss_bytes=ended.max_rss_bytes,
+        reaped=ended.reaped,
+    )
+
+
+def _interrupted(ended: Exit, end: dict[str, Json] | None) -> tuple[Outcome, str]:
+    if ended.cause is Cause.EXIT:
+        if end is not None and end["stopping"]:
+            return Outcome.CANCELLED, "the worker was sent SIGTERM, and not by leaderjob"
+        return Outcome.FAILED, _died(ended, end)
+    return {
+        Cause.REFUSED: (Outcome.ABANDONED, "the term could not be trusted any more: no worker was started"),
+        Cause.DEADLINE: (Outcome.ABANDONED, "the term could not be trusted any more: the worker was stopped"),
+        Cause.STOP: (Outcome.CANCELLED, "the worker was asked to stop"),
+        Cause.REPLICA: (Outcome.CANCELLED, "the worker was stopped with its replica"),
+        Cause.FAILED: (Outcome.FAILED, f"the worker did not start: {ended.reason}"),
+        Cause.GUARD_LOST: (Outcome.FAILED, f"{ended.reason}: the worker was killed, to be safe; try again"),
+    }[ended.cause]
+
+
+def _died(ended: Exit, end: dict[str, Json] | None) -> str:
+    when = "" if end is None else "after the job's function had ended, its process was "
+    if ended.signal is None:
+        if end is None:
+            return (
+                f"the worker exited with status {ended.code} and without a result: its code called "
+                "os._exit, or its interpreter failed; the attempt's log may say more"
+            )
+        return f"after the job's function had ended, its process exited with status {ended.code}"
+    why = {
+        "SIGKILL": f": the kernel's out-of-memory killer does this; peak memory was {_mebibytes(ended)}",
+        "SIGSEGV": ": native code crashed; the attempt's log may say more",
+        "SIGABRT": ": native code gave up; the attempt's log may say more",
+    }
+    name = signal_name(ended.signal)
+    return f"{when}killed by {name}{why.get(name, '')}"
+
+
+def _mebibytes(ended: Exit) -> str:
+    return "unknown" if ended.max_rss_bytes is None else f"{ended.max_rss_bytes / 2**20:.0f} MiB"

@@ -1,0 +1,93 @@
+"""The worker's end of the pipe to its replica, and the brake on a job that reports progress in a tight
+loop."""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from leaderjob.execution.protocol import PROGRESS_INTERVAL_S, encode, shorten
+from leaderjob.sdk import Json
+
+Send = Callable[[Mapping[str, Json]], None]
+
+
+class Channel:
+    """Writes messages to a descriptor of its own, one whole line at a time, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        # The job's own children must not hold the pipe open when the worker is gone.
+        os.set_inheritable(descriptor, False)
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Json]) -> None:
+        """:raises ValueError, TypeError, RecursionError: the message is not JSON; nothing was written."""
+        line = memoryview(encode(dict(message)))
+        with self._lock:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+
+class Progress:
+    """Sends the latest progress at once or 0.1 s after the one before; those between are dropped.
+
+    A forked child of the job has a copy of this object but none of its threads: what it reports is
+    ignored.
+    """
+
+    def __init__(self, send: Send, interval_s: float = PROGRESS_INTERVAL_S) -> None:
+        self._send = send
+        self._interval_s = interval_s
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting: Mapping[str, Json] | None = None
+        self._sent_at = float("-inf")
+        self._has_waiting = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def report(self, message: Mapping[str, Json]) -> None:
+        """:raises ValueError, TypeError: ``done`` or ``total`` is not a finite number."""
+        if os.getpid() != self._pid:
+            return
+        checked = {
+            **message,
+            "done": _finite(message["done"]),
+            "total": _finite(message["total"]),
+            "message": shorten(str(message["message"])),
+        }
+        with self._lock:
+            now = time.monotonic()
+            if self._waiting is None and now - self._sent_at >= self._interval_s:
+                self._sent_at = now
+                self._send(checked)
+                return
+            self._waiting = checked
+            # Most jobs never report that fast: they never get a thread, and may fork as they like.
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._send_later, name="progress", daemon=True)
+                self._thread.start()
+            self._has_waiting.set()
+
+    def flush(self) -> None:
+        """Send what is waiting, now."""
+        with self._lock:
+            self._has_waiting.clear()
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self._sent_at = time.monotonic()
+                self._send(waiting)
+
+    def _send_later(self) -> None:
+        while True:
+            self._has_waiting.wait()
+            time.sleep(max(0.0, self._sent_at + self._interval_s - time.monotonic()))
+            self.flush()
+
+
+def _finite(number: object) -> float:
+    value = float(number)  # type: ignore[arg-type]  # whatever it is, float() says whether it is a number
+    if not math.isfinite(value):
+        raise ValueError(f"progress has to be a finite number, not {number!r}")
+    return value

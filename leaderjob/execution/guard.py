@@ -1,0 +1,331 @@
+"""The guard: parent of one worker, and the reason why it surely ends.
+
+It runs as a file, ``python -I -S guard.py``, with the standard library only and without asyncio: about
+10 MB. It runs no job code, so nothing that a job does can starve it. ``protocol.py`` describes what is
+spoken on its pipes and its arguments.
+
+It is the subreaper of all that the worker starts, so a double fork or ``setsid`` does not escape: every
+descendant stays in its process tree, and is killed until the kernel says that no child is left. That
+happens when the deadline passes, when the pipe from the replica closes (the replica is dead), when the
+replica asks, and to what the worker leaves behind when it ends by itself.
+"""
+# pathlib would cost this process a fifth of its memory:
+# ruff: noqa: PTH123, PTH208
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+POLL_S = 0.1  # poll(2) does not count suspend, CLOCK_BOOTTIME does: look at the clock this often
+BEAT_S = 0.25
+REAP_BOUND_S = 10.0
+EXEC_FAILED = 127
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class SpawnFailed(Exception):
+    """The worker could not be started."""
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def parent_of(pid: int) -> int:
+    """The parent's pid, or 0 if there is no such process (any more) or it is hidden from this user."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0
+
+
+def all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def descendants(root: int) -> list[int]:
+    """Every process below ``root``, parents before their children."""
+    children: dict[int, list[int]] = {}
+    for pid in all_pids():
+        children.setdefault(parent_of(pid), []).append(pid)
+    found: list[int] = []
+    ahead = [root]
+    while ahead:
+        below = children.pop(ahead.pop(), [])
+        found += below
+        ahead += below
+    return found
+
+
+def is_descendant(pid: int, root: int) -> bool:
+    while pid > 1:
+        pid = parent_of(pid)
+        if pid == root:
+            return True
+    return False
+
+
+def kill_if(pid: int, still_meant: Callable[[int], bool]) -> None:
+    """SIGKILL ``pid`` if it is still the process that is meant.
+
+    A pid can be given to another process at any time. The descriptor holds on to one process: what
+    is checked after it was opened is true of the process that the signal goes to.
+    """
+    descriptor = None
+    try:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # an old kernel, a strict sandbox
+                return
+        if not still_meant(pid):
+            return
+        if descriptor is None:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return  # gone already, or out of reach: whoever asked looks again and reports what is left
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def spawn(command: list[str], descriptors: tuple[int, int, int]) -> int:
+    """Start the worker in its own session and return its pid.
+
+    :param descriptors: its standard input, its standard output and error, and its messages.
+    :raises SpawnFailed: it did not start.
+    """
+    guard = os.getpid()
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    error_read, error_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become_worker(command, guard, descriptors, error_write)
+    for descriptor in (error_write, *descriptors):
+        os.close(descriptor)
+    problem = os.read(error_read, 4096)
+    os.close(error_read)
+    if problem:
+        os.waitpid(pid, 0)
+        raise SpawnFailed(problem.decode(errors="replace"))
+    return pid
+
+
+def _become_worker(
+    command: list[str], guard: int, descriptors: tuple[int, int, int], error_write: int
+) -> NoReturn:
+    stdin, output, messages = descriptors
+    try:
+        os.setsid()
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:  # it died before the line above took effect
+            os._exit(EXEC_FAILED)
+        for number in (*_IGNORED, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(stdin, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.set_inheritable(messages, True)
+        os.execvp(command[0], command)
+    except (OSError, ValueError) as error:
+        os.write(error_write, f"cannot run {command[0]}: {error}".encode())
+    finally:
+        os._exit(EXEC_FAILED)
+
+
+class Guard:
+    """One worker's life: spawn, watch, stop, kill, reap, report."""
+
+    def __init__(self, deadline: float | None, grace_s: float) -> None:
+        self.deadline = deadline
+        self.grace_s = grace_s
+        self.worker = 0
+        self.status: int | None = None
+        self.cause = "exit"
+        self.max_rss_bytes = 0
+        self._kill_at: float | None = None
+        self._last_beat = 0.0
+        self._unread = b""
+        self._poll = select.poll()
+
+    def run(self, command: list[str], descriptors: tuple[int, int, int]) -> None:
+        if self.deadline is not None and boottime() >= self.deadline:
+            self._report({"type": "refused", "reason": "the deadline has passed"})
+            return
+        try:
+            prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            self.worker = spawn(command, descriptors)
+        except (OSError, SpawnFailed) as error:
+            self._report({"type": "failed", "reason": str(error)})
+            return
+        self._report({"type": "started", "pid": self.worker})
+        self._watch()
+        reaped = self._clear()
+        self._report(
+            {
+                "type": "exited",
+                "cause": self.cause,
+                "status": self.status,
+                "max_rss_bytes": self.max_rss_bytes,
+                "reaped": reaped,
+            }
+        )
+
+    def _watch(self) -> None:
+        """Until the worker has ended or has to be killed."""
+        self._poll.register(0, select.POLLIN)
+        worker_ended = None
+        try:
+            worker_ended = os.pidfd_open(self.worker)
+            self._poll.register(worker_ended, select.POLLIN)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+        while True:
+            self._reap()
+            now = boottime()
+            if self.status is not None or now >= self._stop_as_due(now):
+                break
+            self._beat(now)
+            self._listen(now)
+        if worker_ended is not None:
+            os.close(worker_ended)
+
+    def _stop_as_due(self, now: float) -> float:
+        """Ask the worker to stop if that is due; returns when it has to be killed."""
+        if self._kill_at is None and self.deadline is not None and now >= self.deadline - self.grace_s:
+            self._stop("deadline", self.deadline)
+        limits = [limit for limit in (self._kill_at, self.deadline) if limit is not None]
+        return min(limits, default=float("inf"))
+
+    def _stop(self, cause: str, kill_at: float) -> None:
+        if self._kill_at is None:
+            self.cause = cause
+            # To the worker alone: it knows how to stop its own children. What is left gets SIGKILL.
+            os.kill(self.worker, signal.SIGTERM)
+        self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
+
+    def _listen(self, now: float) -> None:
+        due = [limit for limit in (self._kill_at, self.deadline) if limit is not None]
+        if self.deadline is not None and self._kill_at is None:
+            due.append(self.deadline - self.grace_s)
+        timeout_s = max(0.0, min([POLL_S, *(limit - now for limit in due)]))
+        for descriptor, _ in self._poll.poll(timeout_s * 1000):
+            if descriptor == 0:
+                self._read_orders()
+
+    def _read_orders(self) -> None:
+        try:
+            received = os.read(0, 65536)
+        except OSError:  # a socket whose other end closed with unread bytes
+            received = b""
+        if not received:
+            self._stop("replica", 0.0)
+            return
+        *lines, self._unread = (self._unread + received).split(b"\n")
+        for line in lines:
+            try:
+                order = json.loads(line)
+                if "deadline" in order:
+                    self.deadline = None if order["deadline"] is None else float(order["deadline"])
+                if "stop" in order:
+                    self._stop("stop", boottime() + float(order["stop"]))
+            except (ValueError, TypeError):  # a replica that is not understood cannot be trusted to ask
+                self._stop("replica", 0.0)
+
+    def _reap(self) -> bool:
+        """Collect every child that has ended. False once there is no child at all."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return False
+            if ended is None:
+                return True
+            if ended.si_pid == self.worker:
+                self._kill_group()
+            _, status, usage = os.wait4(ended.si_pid, 0)
+            self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
+            if ended.si_pid == self.worker:
+                self.status = status
+
+    def _kill_group(self) -> None:
+        """SIGKILL what is left of the worker's process group, at once: a process that flees by forking
+        again and again is faster than a walk through /proc. The worker is dead but not yet reaped, so
+        its pid names no other group."""
+        try:
+            os.killpg(self.worker, signal.SIGKILL)
+        except PermissionError:
+            return  # none of it is within reach
+
+    def _clear(self) -> bool:
+        """Kill and reap all descendants. Whether none is left: False if some do not die in time."""
+        me = os.getpid()
+        give_up_at = boottime() + REAP_BOUND_S
+        while self._reap():
+            for pid in descendants(me):
+                kill_if(pid, lambda pid: is_descendant(pid, me))
+            now = boottime()
+            if now >= give_up_at:
+                return False
+            self._beat(now)
+            time.sleep(0.002)
+        return True
+
+    def _beat(self, now: float) -> None:
+        if now - self._last_beat < BEAT_S:
+            return
+        self._last_beat = now
+        try:
+            os.write(1, b'{"type": "beat"}\n')
+        except OSError:
+            return  # nobody reads, or nobody is there: the other pipe tells which
+
+    def _report(self, message: dict[str, object]) -> None:
+        """Send what must not be lost: waits while a stopped replica does not read."""
+        line = json.dumps(message).encode() + b"\n"
+        writable = select.poll()
+        writable.register(1, select.POLLOUT)
+        while True:
+            try:
+                os.write(1, line)
+                return
+            except BlockingIOError:
+                writable.poll()
+            except OSError:
+                return  # the replica is dead
+
+
+def main(arguments: list[str]) -> None:
+    deadline, grace_s, stdin, output, messages, *command = arguments
+    for number in _IGNORED:  # a Ctrl-C in a terminal must not end the guard before its work is done
+        signal.signal(number, signal.SIG_IGN)
+    fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
+    guard = Guard(None if deadline == "none" else float(deadline), float(grace_s))
+    guard.run(command, (int(stdin), int(output), int(messages)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,116 @@
+"""What replica, guard and worker say to each other. Every message is one line of JSON.
+
+**The guard's arguments** (``guard.py`` cannot import this module):
+``DEADLINE|none GRACE_S STDIN_FD OUTPUT_FD MESSAGES_FD COMMAND…``. The deadline is in seconds of
+``CLOCK_BOOTTIME``. The command starts with the three descriptors as its standard input, its standard
+output and error, and (under the same number) its messages.
+
+**Replica → guard**, on the guard's standard input; its end means that the replica is dead: kill at once.
+
+- ``{"deadline": SECONDS | null}``: TERM to the worker at ``deadline − grace``, KILL to all at the deadline.
+- ``{"stop": GRACE_S}``: TERM now, KILL after the grace. Stopping, once begun, is not undone.
+
+**Guard → replica**, on the guard's standard output:
+
+- ``{"type": "refused" | "failed", "reason"}``: nothing was started, or the command does not exist.
+- ``{"type": "started", "pid"}``
+- ``{"type": "beat"}``, every 0.25 s.
+- ``{"type": "exited", "cause", "status", "max_rss_bytes", "reaped"}``, then it exits. ``cause`` says who
+  began it: ``exit`` (the worker itself), ``stop``, ``deadline``, ``replica``. ``status`` is that of
+  wait(2); ``reaped`` says that no descendant is left; it is false if some did not die within 10 s.
+
+**Replica → worker**, on its standard input: one :class:`WorkerRequest`, then the end.
+
+**Worker → replica**, on its message descriptor:
+
+- ``{"type": "progress", "done", "total", "message"}``, at most 10/s.
+- ``{"type": "end", "kind", "stopping", …}``, once. ``stopping`` says that SIGTERM had arrived before.
+  ``kind`` is ``returned`` (``value``), ``raised`` and ``permanent`` (``reason``, ``traceback``), or
+  ``retry_later`` (the same and ``delay_s``).
+
+**Replica → query worker**: a line ``{"reference", "directory"}``, then ``{"id", "query"}``; the end of
+the stream means: answer what was asked, then exit.
+
+**Query worker → replica**: ``{"type": "ready"}`` or ``{"type": "closed", "reason", "traceback"}``, then for
+each query, in their order, ``{"type": "answer", "id", "value"}``, ``{"type": "bad", "id", "reason"}`` (the
+query is wrong) or ``{"type": "error", "id", "reason", "traceback"}``.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from leaderjob.sdk import Json
+
+RESULT_LIMIT_BYTES = 256 * 1024
+ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
+LINE_LIMIT_BYTES = ANSWER_LIMIT_BYTES + 64 * 1024
+PROGRESS_INTERVAL_S = 0.1
+TEXT_LIMIT_CHARS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRequest:
+    """What a worker is to do.
+
+    :param reference: where the job is: ``MODULE:JOB``.
+    :param artifact_dir: where the run's files go; empty, or not there yet.
+    :param previous: the directory of the version that was published last.
+    :param cwd: the worker's current directory, where job modules are looked for first.
+    """
+
+    reference: str
+    job: str
+    run_id: str
+    attempt: int
+    fencing_token: int
+    fire_time: datetime | None
+    params: dict[str, Json]
+    artifact_dir: Path
+    previous: Path | None
+    cwd: Path
+
+    def to_line(self) -> bytes:
+        return encode(
+            {
+                "reference": self.reference,
+                "job": self.job,
+                "run_id": self.run_id,
+                "attempt": self.attempt,
+                "fencing_token": self.fencing_token,
+                "fire_time": None if self.fire_time is None else self.fire_time.isoformat(),
+                "params": self.params,
+                "artifact_dir": str(self.artifact_dir),
+                "previous": None if self.previous is None else str(self.previous),
+                "cwd": str(self.cwd),
+            }
+        )
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        fields = json.loads(line)
+        fire_time, previous = fields["fire_time"], fields["previous"]
+        return cls(
+            reference=fields["reference"],
+            job=fields["job"],
+            run_id=fields["run_id"],
+            attempt=fields["attempt"],
+            fencing_token=fields["fencing_token"],
+            fire_time=None if fire_time is None else datetime.fromisoformat(fire_time),
+            params=fields["params"],
+            artifact_dir=Path(fields["artifact_dir"]),
+            previous=None if previous is None else Path(previous),
+            cwd=Path(fields["cwd"]),
+        )
+
+
+def encode(message: Json) -> bytes:
+    """``message`` as one line. :raises ValueError, TypeError, RecursionError: it is not JSON."""
+    return json.dumps(message, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def shorten(text: str) -> str:
+    """``text``, at most 4,096 characters of it: a reason is a sentence, not a dump."""
+    return text if len(text) <= TEXT_LIMIT_CHARS else text[: TEXT_LIMIT_CHARS - 1] + "…"
