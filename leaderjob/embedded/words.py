@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-PYTHON_QUERIES = ("subprocess Popen", "parse json", "temporary directory", "asyncio gather", "http server")
+PYTHON_QUERIES = ("subprocess Popen", "json dumps", "temporary directory", "asyncio gather", "http server")
 _WORD = re.compile(r"[A-Za-z]{5,20}")
 _FILES = 200
 _READ_BYTES = 64 * 1024

@@ -1,0 +1,72 @@
+# Everything runs in the project's own virtualenv, .venv, which is made when it is missing or out of date.
+#   PYTHON=/path/to/python3.12   make it with this interpreter
+#   TESTS=tests/unit/test_x.py   what `make test` runs
+#   ARGS="..."                   more arguments for the program that the target runs
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+TESTS ?= tests/unit tests/integration
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: venv-demo ## start a cluster of three replicas and an etcd on this machine, and show what it does
+	@exec $(BIN)/leaderjob demo $(ARGS)
+
+.PHONY: test
+test: venv-dev ## run the unit and integration tests (real etcd servers)
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+.PHONY: test-all
+test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
+	@$(BIN)/python tools/every_python.py $(ARGS)
+
+.PHONY: faults
+faults: venv-dev ## run the fault tests: kill, pause and cut off real processes (takes minutes)
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+.PHONY: check
+check: venv-dev ## lint, formatting, types, and the layers of the architecture
+	@echo "check: ruff" && $(BIN)/ruff check --quiet
+	@echo "check: ruff format" && $(BIN)/ruff format --check --quiet
+	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary
+	@echo "check: import-linter" && if ! report=$$($(BIN)/lint-imports --no-logo 2>&1); then echo "$$report"; exit 1; fi
+
+.PHONY: format
+format: venv-dev ## format the code and fix what can be fixed without asking
+	@$(BIN)/ruff check --quiet --fix && $(BIN)/ruff format --quiet
+
+.PHONY: bench
+bench: venv-dev ## measure the footprint: memory, processor time, start-up
+	@$(BIN)/python benchmarks/footprint.py $(ARGS)
+
+.PHONY: build
+build: venv-dev ## build the wheel and the source distribution into dist/
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "hatchling>=1.27"
+	@$(BIN)/python -m hatchling build -d dist
+
+.PHONY: constraints
+constraints: ## write constraints.txt anew, with the newest versions that fit together (needs Python 3.11)
+	@$(or $(PYTHON),python3.11) -B tools/constraints.py
+
+.PHONY: clean
+clean: ## remove the virtualenvs, the builds and the caches
+	@rm -rf .venv .venvs dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Any Python will do to begin with: tools/make_venv.py finds one that is new enough, or says what to install.
+.PHONY: venv-demo venv-dev
+venv-demo venv-dev:
+	@for any in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+		if "$$any" -c "" >/dev/null 2>&1; then \
+			exec "$$any" -B tools/make_venv.py --extras $(@:venv-%=%) $(if $(PYTHON),--python "$(PYTHON)"); \
+		fi; \
+	done; \
+	echo "leaderjob: no Python was found: install Python 3.11 or newer (Debian: apt install python3 python3-venv)." >&2; \
+	exit 1

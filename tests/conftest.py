@@ -1,0 +1,84 @@
+"""Fixtures that many tests share, and two rules: nothing is skipped in CI, no process is left behind."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from tests.support import etcd as servers
+from tests.support import leaks
+
+_SESSION_MARK = pytest.StashKey[str]()
+_LEFT_OVER = pytest.StashKey[list[leaks.LeftOver]]()
+
+
+@pytest.fixture(scope="session")
+def etcd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEtcd]:
+    """A server that all tests share: keep to your own ``namespace``, and leave it running."""
+    server = servers.new_server(tmp_path_factory.mktemp("etcd"), getattr(request, "param", None))
+    yield from _running(server)
+
+
+@pytest.fixture
+def own_etcd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedEtcd]:
+    """A server of this test alone, which may be killed, paused and started again."""
+    yield from _running(servers.new_server(tmp_path / "etcd", getattr(request, "param", None)))
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"test-{secrets.token_hex(4)}"
+
+
+def _running(server: EmbeddedEtcd) -> Iterator[EmbeddedEtcd]:
+    asyncio.run(server.start())
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SESSION_MARK] = leaks.mark_session()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_if_skipped_in_ci(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_skipped_in_ci(report)
+    return report
+
+
+def _fail_if_skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """A claim that is not checked where it counts is as good as broken; an expected failure is checked."""
+    if not report.skipped or hasattr(report, "wasxfail") or os.environ.get("CI") not in ("true", "1"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid}: nothing may be skipped in CI, and this is: {reason}"
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    yield
+    session.config.stash[_LEFT_OVER] = found = leaks.left_over(session.config.stash[_SESSION_MARK])
+    if found:
+        leaks.end(found)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for process in config.stash.get(_LEFT_OVER, []):
+        terminalreporter.write_line(f"LEFT BEHIND: {process}", red=True)
