@@ -6,7 +6,7 @@ from typing import Any, Self
 import click
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -61,7 +61,7 @@ class LiveDisplay(SilentDisplay):
         self._progress = Progress(
             TextColumn("  build by {task.fields[leader]}"),
             BarColumn(bar_width=32),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TextColumn("{task.fields[message]}", style="dim"),
             console=self._console,
         )
