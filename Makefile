@@ -7,7 +7,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 PYTHON ?=
-TESTS ?= tests/unit tests/integration
+TESTS ?= tests
 ARGS ?=
 BIN := .venv/bin
 
@@ -20,7 +20,7 @@ demo: venv-demo ## start a cluster of three replicas and an etcd on this machine
 	@exec $(BIN)/leaderjob demo $(ARGS)
 
 .PHONY: test
-test: venv-dev ## run the unit and integration tests (real etcd servers)
+test: venv-dev ## run every test: unit, integration against real etcd, faults
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 .PHONY: test-all
@@ -28,7 +28,7 @@ test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
 	@$(BIN)/python tools/every_python.py $(ARGS)
 
 .PHONY: faults
-faults: venv-dev ## run the fault tests: kill, pause and cut off real processes (takes minutes)
+faults: venv-dev ## run only the fault tests: kill, pause and cut off real processes
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 .PHONY: check
