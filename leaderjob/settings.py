@@ -23,16 +23,12 @@ from pydantic_settings import (
 from leaderjob.durations import parse_duration_s
 from leaderjob.errors import InvalidDuration, SettingsError
 from leaderjob.names import valid_name
+from leaderjob.user_state import state_folder
 
 PREFIX = "LEADERJOB_"
 CONFIG_FILE = "leaderjob.toml"
 _NOT_OURS = ("LEADERJOB_RUN_", "LEADERJOB_SERVICE_", "LEADERJOB_PORT")
 """What a run is told, and what Kubernetes injects for a Service that is called leaderjob."""
-
-
-def state_home() -> Path:
-    """The user's folder for state that survives restarts: ``$XDG_STATE_HOME/leaderjob``."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "leaderjob"
 
 
 def _seconds(value: Any) -> float:
@@ -198,7 +194,7 @@ class Settings(BaseSettings):
 
     @property
     def state_dir(self) -> Path:
-        return self.replica.state_dir or state_home() / "replicas" / self.etcd.namespace / self.replica.id
+        return self.replica.state_dir or state_folder() / "replicas" / self.etcd.namespace / self.replica.id
 
 
 def load_settings(config: Path | None, flags: Mapping[str, Mapping[str, Any] | Any]) -> Settings:

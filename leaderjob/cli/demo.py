@@ -18,9 +18,10 @@ from leaderjob.cli.output import print_json
 from leaderjob.client import Client
 from leaderjob.embedded.cluster import ReplicaProcess, stop_all
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.embedded.running import announced, state_folder
+from leaderjob.embedded.running import announced
 from leaderjob.embedded.show import MODULE, NAMESPACE, Report, Show, ShowFailed, replica_config
 from leaderjob.errors import SettingsError
+from leaderjob.user_state import state_folder
 
 _PYTHON = "python"
 

@@ -10,10 +10,10 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
+from leaderjob.embedded.child import spawn
 from leaderjob.embedded.ports import free_ports
 from leaderjob.errors import LeaderjobError, SettingsError
 
@@ -22,22 +22,6 @@ _HEALTH_TIMEOUT_S = 1.0
 _PORT_TRIES = 5
 _TOLD_LINES = 5
 _PORT_TAKEN = "address already in use"
-
-# Runs between fork and exec, in a process of its own: `preexec_fn` is not safe beside threads. SIGKILL,
-# because a stopped process obeys no other signal, and etcd loses nothing to it that it has acknowledged.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-parent, command = int(sys.argv[1]), sys.argv[2:]
-if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
-    sys.exit("prctl(PR_SET_PDEATHSIG): " + os.strerror(ctypes.get_errno()))
-if os.getppid() != parent:
-    sys.exit("the process that wanted etcd is gone")
-try:
-    os.execv(command[0], command)
-except OSError as error:
-    sys.exit(command[0] + " cannot be run: " + str(error))
-"""
 
 
 class NoEtcdBinary(SettingsError):
@@ -211,7 +195,9 @@ class EmbeddedEtcd:
             on_failure.callback(self.kill)
             with self.log_path.open("ab") as log:
                 log_start_bytes = log.tell()
-                process = self._process = self._spawn(self._command(client_port, peer_port), log)
+                process = self._process = spawn(
+                    self._command(client_port, peer_port), log, environment=_environment()
+                )
             try:
                 async with asyncio.timeout(self._start_timeout_s):
                     while not await asyncio.to_thread(_is_healthy, client_port, self._name):
@@ -222,16 +208,6 @@ class EmbeddedEtcd:
                 what = f"was not healthy after {self._start_timeout_s:g} s (does another one use {self.directory}?)"
                 raise self._not_started(what, log_start_bytes) from None
             on_failure.pop_all()
-
-    def _spawn(self, command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=_environment(),
-            start_new_session=True,
-        )
 
     def _command(self, client_port: int, peer_port: int) -> list[str]:
         client_url, peer_url = f"http://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"

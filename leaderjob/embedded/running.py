@@ -9,13 +9,14 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from leaderjob.clock import utcnow
 from leaderjob.errors import SettingsError
+from leaderjob.user_state import state_folder
 
 _FILE = "demo.json"
 _START_TIME_FIELD = 22  # of /proc/<pid>/stat, counted from 1: proc(5)
@@ -34,26 +35,6 @@ class Running:
     pid: int
     started: datetime
     incarnation: str
-
-
-def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """``$XDG_STATE_HOME/leaderjob``, or ``~/.local/state/leaderjob``.
-
-    As the XDG base directory specification has it, a relative ``XDG_STATE_HOME`` counts as unset.
-
-    :raises SettingsError: this user has no home directory.
-    """
-    stated = environment.get("XDG_STATE_HOME", "")
-    if stated.startswith("/"):
-        return Path(stated) / "leaderjob"
-    try:
-        home = Path(environment["HOME"]) if environment.get("HOME") else Path.home()
-    except RuntimeError:
-        raise SettingsError(
-            "there is no folder to note the running demo in, because this user has no home directory: "
-            "set HOME or XDG_STATE_HOME"
-        ) from None
-    return home / ".local" / "state" / "leaderjob"
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from leaderjob.embedded.running import announced, read_running, state_folder
+from leaderjob.embedded.running import announced, read_running
 from leaderjob.errors import SettingsError
+from leaderjob.user_state import state_folder
 
 ENDPOINTS = ["127.0.0.1:23790"]
 
