@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
+from leaderjob.settings import PREFIX, JobOverride, Settings
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-
-from leaderjob.settings import PREFIX, JobOverride, Settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 _INTRODUCTION = """# Settings
@@ -28,7 +27,7 @@ def page() -> str:
             parts.append(f"\n## `[{name}]`\n\n{kind.__doc__}\n\n{_table(kind, f'{name}_')}")
         elif name != "overrides":
             parts.append(f"\n## `{name}`\n\n{field.description} Variable: `{PREFIX}{name.upper()}`.\n")
-    parts.append(f"\n## `[overrides.<job>]`\n\nWhat is different for one job from what its module says.\n\n")
+    parts.append("\n## `[overrides.<job>]`\n\nWhat is different for one job from what its module says.\n\n")
     parts.append(_table(JobOverride, None))
     return "".join(parts)
 
