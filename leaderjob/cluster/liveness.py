@@ -95,27 +95,33 @@ async def witness(predecessor: KeyValue) -> str:
     if address is None:
         return await _never()
     while True:
-        if await _stream_until_it_breaks(address, candidate.incarnation):
-            evidence = await _verdict(address, candidate.incarnation)
+        literal_address = await _stream_until_it_breaks(address, candidate.incarnation)
+        if literal_address is not None:
+            evidence = await _verdict(literal_address, candidate.incarnation)
             if evidence is not None:
-                return f"{candidate.replica} at {address}: {evidence}"
+                return f"{candidate.replica} at {literal_address}: {evidence}"
         await asyncio.sleep(_FIRST_DIAL_PAUSE_S)
 
 
-async def _stream_until_it_breaks(address: str, incarnation: str) -> bool:
-    """Whether there was a stream to that incarnation, which is now broken."""
+async def _stream_until_it_breaks(address: str, incarnation: str) -> str | None:
+    """The literal address of a stream to that incarnation that is now broken, or None: there was none.
+
+    Literal, because a name may lead elsewhere the next time, where nobody listens for another reason.
+    """
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             reader, writer, found = await _dial(address)
     except (OSError, ValueError):
-        return False
+        return None
     try:
-        if found != incarnation:
-            return False
+        peer = writer.get_extra_info("peername")
+        if found != incarnation or peer is None:
+            return None
         with suppress(OSError):
             while await reader.read(1024):
                 pass
-        return True
+        host, port = peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     finally:
         writer.close()
 

@@ -5,12 +5,13 @@ from typing import Any
 
 from leaderjob.cluster.liveness import incarnation_at
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import AmbiguousWrite, Etcd, EtcdError
+from leaderjob.etcd import Etcd, EtcdError
 from leaderjob.model.member import Holding, Member
 from leaderjob.recipes import Session
 from leaderjob.records.feed import Feed
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.stored import CorruptRecord, decode
+from leaderjob.records.view import View
 
 _RETRY_PAUSE_S = 0.5
 
@@ -60,27 +61,29 @@ class Membership:
 
     async def keep(self, session: Session) -> None:
         """Keep the record on the session's lease, until cancelled or the session is lost."""
-        written: Member | None = None
         while not session.is_lost:
             self._dirty.clear()
-            missing = self._feed.view.get(Kind.MEMBER, self.member.replica) is None
-            if written != self.member or missing:
-                member = self.member
-                try:
-                    await self._etcd.put(self._key, member.to_bytes(), lease=session.lease_id)
-                    written = member
-                except (EtcdError, AmbiguousWrite):
-                    # Unconditional, and the same again: writing it once more settles it.
-                    await asyncio.sleep(_RETRY_PAUSE_S)
-                    continue
-            await self._wait_for_work(session)
+            try:
+                revision = await self._etcd.put(self._key, self.member.to_bytes(), lease=session.lease_id)
+            except EtcdError:
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                continue
+            await self._wait_for_work(session, revision)
 
-    async def _wait_for_work(self, session: Session) -> None:
+    def _is_overwritten(self, view: View, revision: int) -> bool:
+        """Whether what was written at ``revision`` is no longer there: somebody deleted it, or an earlier
+        write of ours, which had got no answer, was done after it."""
+        if view.revision < revision:
+            return False  # the view is still catching up with our own write
+        found = view.get(Kind.MEMBER, self.member.replica)
+        return found is None or (
+            found.mod_revision > revision and found.record.incarnation == self.member.incarnation
+        )
+
+    async def _wait_for_work(self, session: Session, revision: int) -> None:
         waits = [
             asyncio.ensure_future(self._dirty.wait()),
-            asyncio.ensure_future(
-                self._feed.until(lambda view: view.get(Kind.MEMBER, self.member.replica) is None)
-            ),
+            asyncio.ensure_future(self._feed.until(lambda view: self._is_overwritten(view, revision))),
             asyncio.ensure_future(session.wait_lost()),
         ]
         try:

@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 from leaderjob.clock import utcnow
 from leaderjob.engine.office import Office
@@ -17,6 +19,7 @@ from leaderjob.records.view import View
 _EVERY_S = 60.0
 _TOMBSTONE_AGE = timedelta(hours=1)
 _BATCH = 50
+_YOUNG_S = 600.0
 
 
 async def retain(office: Office) -> None:
@@ -31,7 +34,8 @@ async def retain(office: Office) -> None:
                 await office.writer.commit(compares, [Delete(stored.key) for stored in batch])
             except Conflict:
                 break  # one of them changed meanwhile: look again next time
-        await asyncio.to_thread(_remove_old_logs, view, office)
+        kept = {(run.record.job, run.record.id) for job in view.specs for run in view.runs(job)}
+        await asyncio.to_thread(_remove_old_logs, office.work_dir, kept)
         await asyncio.sleep(_EVERY_S)
 
 
@@ -60,10 +64,14 @@ def stale_records(view: View, office: Office) -> Iterator[Stored[Record]]:
     yield from (staged for staged in view.staged() if (staged.record.job, staged.record.run) in over)
 
 
-def _remove_old_logs(view: View, office: Office) -> None:
-    """The directory of an attempt goes with the record of its run."""
-    for job_dir in office.work_dir.iterdir() if office.work_dir.is_dir() else ():
-        kept = {run.record.id for run in view.runs(job_dir.name)}
+def _remove_old_logs(work_dir: Path, kept: set[tuple[str, str]]) -> None:
+    """The directory of an attempt goes with the record of its run.
+
+    A young one stays in any case: the view may not show its run yet.
+    """
+    too_young = time.time() - _YOUNG_S
+    for job_dir in work_dir.iterdir() if work_dir.is_dir() else ():
         for attempt_dir in job_dir.iterdir():
-            if attempt_dir.name.rpartition("-")[0] not in kept:
+            run = attempt_dir.name.rpartition("-")[0]
+            if (job_dir.name, run) not in kept and attempt_dir.stat().st_mtime < too_young:
                 shutil.rmtree(attempt_dir, ignore_errors=True)

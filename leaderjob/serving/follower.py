@@ -17,7 +17,7 @@ from leaderjob.model.member import Holding, Role
 from leaderjob.records.feed import Feed
 from leaderjob.records.view import View
 from leaderjob.results.activation import Activation, Active
-from leaderjob.results.errors import ArtifactDamaged, RecordDamaged, WouldGoBack
+from leaderjob.results.errors import ArtifactDamaged, RecordDamaged
 from leaderjob.results.store import Store
 from leaderjob.results.transfer import fetch
 from leaderjob.telemetry.events import Events, emit
@@ -160,17 +160,14 @@ class Follower:
         history = self._history()
         assert history is not None
         await self._copy(pointer.digest, pointer.manifest_bytes)
-        try:
-            path = await asyncio.to_thread(
-                self._activation.activate,
-                self._job,
-                history=history,
-                sequence=pointer.sequence,
-                version=pointer.version,
-                digest=pointer.digest,
-            )
-        except WouldGoBack:
-            return
+        path = await asyncio.to_thread(
+            self._activation.activate,
+            self._job,
+            history=history,
+            sequence=pointer.sequence,
+            version=pointer.version,
+            digest=pointer.digest,
+        )
         self._active = Active(history, pointer.sequence, pointer.version, pointer.digest, path)
         emit(Events.ACTIVATED, job=self._job, version=pointer.version, term=pointer.token)
         await self._serve(self._active)
