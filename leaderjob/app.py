@@ -81,7 +81,7 @@ async def run_replica(settings: Settings) -> None:
     catalog = await describe(settings.jobs, cwd=Path.cwd())
     assignments = assign(catalog, settings)
     keys = Keys(settings.etcd.namespace)
-    timing = Timing(settings.election.ttl, settings.election.margin, settings.election.keepalive)
+    timing = Timing(settings.election.ttl, settings.election.margin_s, settings.election.keepalive)
     async with AsyncExitStack() as stack:
         incarnation = new_incarnation()
         liveness = await stack.enter_async_context(

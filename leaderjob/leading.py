@@ -154,7 +154,7 @@ class Leading:
                 publish_timeout_s=results.publish_timeout,
                 keep_versions=results.keep,
                 keep_runs=results.keep_runs,
-                kill_grace_s=self._settings.election.kill_grace,
+                kill_grace_s=self._settings.election.kill_grace_s,
             ),
         )
 

@@ -108,22 +108,35 @@ class ElectionSettings(_Group):
 
     ttl: Seconds = 10.0
     """How long a lease outlives its last keepalive, in whole seconds."""
-    margin: Seconds = 2.0
-    """How much earlier than the lease a leader stops trusting itself."""
+    margin: Seconds | None = None
+    """How much earlier than the lease a leader stops trusting itself; 2s by default, a quarter of a TTL
+    below 8s."""
     keepalive: Seconds | None = None
     """The pause between keepalives; a fifth of the TTL by default."""
-    kill_grace: Seconds = 1.0
-    """How long a worker has between TERM and KILL."""
+    kill_grace: Seconds | None = None
+    """How long a worker has between TERM and KILL; half of the margin by default."""
     takeover_fast: bool = True
     """Take over at once when the leader's process is seen to be gone, not after the TTL."""
 
+    @property
+    def margin_s(self) -> float:
+        """The margin in force."""
+        return self.margin if self.margin is not None else min(2.0, self.ttl / 4)
+
+    @property
+    def kill_grace_s(self) -> float:
+        """The kill grace in force."""
+        return self.kill_grace if self.kill_grace is not None else self.margin_s / 2
+
     @model_validator(mode="after")
     def _timing_fits(self) -> Self:
-        if self.margin >= self.ttl / 2:
-            raise ValueError(f"margin {self.margin:g}s must be below half of the ttl of {self.ttl:g}s")
-        if self.kill_grace > self.margin:
+        if not 0 < self.margin_s < self.ttl / 2:
             raise ValueError(
-                f"kill_grace {self.kill_grace:g}s must not exceed the margin of {self.margin:g}s"
+                f"margin {self.margin_s:g}s must be above 0 and below half of the ttl of {self.ttl:g}s"
+            )
+        if self.kill_grace_s > self.margin_s:
+            raise ValueError(
+                f"kill_grace {self.kill_grace_s:g}s must not exceed the margin of {self.margin_s:g}s"
             )
         if self.keepalive is not None and self.keepalive > self.ttl / 3:
             raise ValueError(

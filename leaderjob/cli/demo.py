@@ -50,7 +50,7 @@ class _Options:
 @click.option("--json", "as_json", is_flag=True, help="No display; one JSON object at the end.")
 @click.option("--etcd-binary", type=click.Path(path_type=Path), help="The etcd server to start.")
 def demo(*, replicas: int, corpus: str, leave: bool, as_json: bool, etcd_binary: Path | None) -> int:
-    """Start an etcd and three replicas here, and show what they do: build, serve, fail over.
+    """Start an etcd and replicas here, and show what they do.
 
     Stays up until Ctrl-C, for you to try commands in another terminal.
     """

@@ -53,9 +53,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         result: Any = cli.main(arguments, prog_name="leaderjob", standalone_mode=False)
-    except click.Abort:
-        return _INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except click.ClickException as error:
         error.show()
@@ -63,8 +61,25 @@ def run(arguments: list[str] | None = None) -> int:
     except LeaderjobError as error:
         click.echo(f"leaderjob: {error}", err=True)
         return error.exit_code
+    except BaseExceptionGroup as group:
+        ours, others = group.split(LeaderjobError)
+        if ours is None or others is not None:
+            raise
+        return _tell(ours)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`). Python would complain at exit otherwise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+def _tell(errors: BaseExceptionGroup[LeaderjobError]) -> int:
+    """Print the errors of a group, a sentence each; returns the exit code of the first."""
+    codes = []
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            codes.append(_tell(error))
+        else:
+            click.echo(f"leaderjob: {error}", err=True)
+            codes.append(error.exit_code)
+    return codes[0]
