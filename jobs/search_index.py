@@ -24,7 +24,7 @@ from ._search.index import IndexWriter
 _PROGRESS_STEPS = 200
 
 
-@job(schedule="17 * * * *", timeout="30m")  # type: ignore[untyped-decorator]
+@job(schedule="17 * * * *", timeout="30m")
 def search_index(
     ctx: JobContext,
     corpus: str = "python",
@@ -75,7 +75,7 @@ def _write_all(ctx: JobContext, source: Corpus, writer: IndexWriter) -> None:
             next_report = source.done + step
 
 
-@search_index.query  # type: ignore[untyped-decorator]
+@search_index.query
 def open_index(directory: Path) -> Callable[..., dict[str, Any]]:
     """Open a published version; see :meth:`Searcher.search` for the fields of a query and its answer."""
     return Searcher(directory / "index").search

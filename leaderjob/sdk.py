@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 Json = Any
 """A JSON value: None, bool, int, float, str, or lists and dictionaries (with str keys) of those."""
@@ -74,6 +74,25 @@ class Job:
         return opener
 
 
+@overload
+def job(function: Callable[..., Any], /) -> Job: ...
+
+
+@overload
+def job(
+    *,
+    name: str | None = None,
+    schedule: str | list[str] | tuple[str, ...] | None = None,
+    time_zone: str = "UTC",
+    timeout: str | float = "1h",
+    overlap: str = "forbid",
+    misfire_grace: str | float = "1m",
+    retries: int = 0,
+    on_leader_loss: str = "restart",
+    max_leader_losses: int = 3,
+) -> Callable[[Callable[..., Any]], Job]: ...
+
+
 def job(
     function: Callable[..., Any] | None = None,
     /,
@@ -87,7 +106,7 @@ def job(
     retries: int = 0,
     on_leader_loss: str = "restart",
     max_leader_losses: int = 3,
-) -> Any:
+) -> Job | Callable[[Callable[..., Any]], Job]:
     """Turn a function into a job. The function's first parameter is the :class:`JobContext`.
 
     :param name: the job's name, by default the function's.
