@@ -1,0 +1,69 @@
+"""A run goes through its states in one direction only."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from leaderjob.model.run import Cause, IllegalTransition, Outcome, Run, State
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def admitted() -> Run:
+    return Run(id="r", job="j", cause=Cause.SCHEDULE, state=State.ADMITTED, created=NOW, fire_time=NOW)
+
+
+def begun(run: Run, token: int = 7) -> Run:
+    return run.begin(token=token, replica="r1", ttl_s=10.0, now=NOW)
+
+
+def test_an_attempt_begins_and_the_run_ends_with_it() -> None:
+    done = begun(admitted()).finish(Outcome.SUCCEEDED, now=NOW, version=3)
+
+    assert (done.state, done.outcome, done.version) == (State.DONE, Outcome.SUCCEEDED, 3)
+    assert done.attempt is not None
+    assert (done.attempt.outcome, done.attempt.workers_gone) == (Outcome.SUCCEEDED, True)
+
+
+def test_a_second_attempt_needs_the_first_one_to_be_over() -> None:
+    with pytest.raises(IllegalTransition):
+        begun(begun(admitted()))
+
+    again = begun(begun(admitted()).end_attempt(Outcome.FAILED, now=NOW), token=8)
+    assert [attempt.number for attempt in again.attempts] == [1, 2]
+    assert again.attempt is not None
+    assert again.attempt.token == 8
+
+
+def test_a_run_that_is_over_stays_over() -> None:
+    done = begun(admitted()).finish(Outcome.FAILED, now=NOW)
+
+    for transition in (
+        lambda: begun(done),
+        lambda: done.finish(Outcome.SUCCEEDED, now=NOW),
+        lambda: done.end_attempt(Outcome.FAILED, now=NOW),
+    ):
+        with pytest.raises(IllegalTransition):
+            transition()
+
+
+def test_a_run_that_never_began_can_end_without_an_attempt() -> None:
+    done = admitted().finish(Outcome.CANCELLED, now=NOW, reason="unwanted")
+
+    assert (done.attempts, done.reason) == ((), "unwanted")
+
+
+def test_only_abandoned_attempts_count_as_lost_leaders() -> None:
+    run = admitted()
+    for outcome in (Outcome.ABANDONED, Outcome.FAILED, Outcome.ABANDONED):
+        run = begun(run).end_attempt(outcome, now=NOW)
+
+    assert run.leader_losses == 2
+
+
+def test_a_record_survives_its_bytes_and_tolerates_newer_fields() -> None:
+    run = begun(admitted())
+    newer = run.to_bytes().replace(b'{"v":1,', b'{"v":1,"colour":"red",', 1)
+
+    assert Run.from_bytes(run.to_bytes()) == run
+    assert Run.from_bytes(newer) == run
