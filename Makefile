@@ -1,6 +1,7 @@
 # Everything runs in the project's own virtualenv, .venv, which is made when it is missing or out of date.
 #   PYTHON=/path/to/python3.12   make it with this interpreter
 #   TESTS=tests/unit/test_x.py   what `make test` runs
+#   WORKERS=2                    in how many processes
 #   ARGS="..."                   more arguments for the program that the target runs
 
 SHELL := /bin/sh
@@ -8,6 +9,7 @@ SHELL := /bin/sh
 
 PYTHON ?=
 TESTS ?= tests
+WORKERS ?= 2
 ARGS ?=
 BIN := .venv/bin
 
@@ -21,7 +23,7 @@ demo: venv-demo ## start a cluster of three replicas and an etcd on this machine
 
 .PHONY: test
 test: venv-dev ## run every test: unit, integration against real etcd, faults
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
 
 .PHONY: test-all
 test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine

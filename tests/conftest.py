@@ -44,7 +44,9 @@ def _running(server: EmbeddedEtcd) -> Iterator[EmbeddedEtcd]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SESSION_MARK] = leaks.mark_session()
+    # A worker of pytest-xdist has the mark of the session that started it, which looks when all have ended.
+    if not hasattr(config, "workerinput"):
+        config.stash[_SESSION_MARK] = leaks.mark_session()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -73,7 +75,10 @@ def _fail_if_skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     yield
-    session.config.stash[_LEFT_OVER] = found = leaks.left_over(session.config.stash[_SESSION_MARK])
+    mark = session.config.stash.get(_SESSION_MARK, None)
+    if mark is None:
+        return
+    session.config.stash[_LEFT_OVER] = found = leaks.left_over(mark)
     if found:
         leaks.end(found)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

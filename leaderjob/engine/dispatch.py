@@ -32,6 +32,11 @@ class Dispatch:
     def __init__(self, office: Office, assignment: Assignment) -> None:
         self._office = office
         self._spec = assignment.spec
+        self._over: str | None = None
+
+    def is_over(self, run: Stored[Run]) -> bool:
+        """Whether the ledger has that run as over by now, though it may still be tidied up after it."""
+        return self._over == run.record.id
 
     async def carry_out(self, run: Stored[Run]) -> Run:
         """Bring an unfinished run to its end; returns it as it ended.
@@ -101,6 +106,9 @@ class Dispatch:
             if end.outcome is Outcome.SUCCEEDED:
                 return await self._succeed(begun, artifact_dir, end)
             return await self._fail(begun, end)
+        except asyncio.CancelledError:
+            await self._hand_over(begun)
+            raise
         finally:
             await asyncio.to_thread(shutil.rmtree, artifact_dir, ignore_errors=True)
 
@@ -130,15 +138,15 @@ class Dispatch:
                 trusted_until=lambda: office.leadership.trusted_until,
                 on_progress=progress.report,
             )
-        except asyncio.CancelledError:
-            await self._hand_over(run)
-            raise
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _hand_over(self, run: Stored[Run]) -> None:
-        """The term is ending in order, and the worker is gone: say so, and nobody has to wait."""
+        """The term is ending in order, and the worker is gone: say so, and nobody has to wait.
+
+        Where the attempt has been recorded as ended already, this conflicts, and changes nothing.
+        """
         if not self._office.leadership.trusted:
             return
         ended = run.record.end_attempt(
@@ -153,6 +161,7 @@ class Dispatch:
             return await self._write(run, run.record.finish(Outcome.SUCCEEDED, now=utcnow()))
         try:
             done = await publish(self._office, run, artifact_dir, end.result)
+            self._over = done.id
         except (Unpublishable, TooLarge, NotEnoughSpace) as error:
             return await self._write(
                 run, run.record.finish(Outcome.FAILED, now=utcnow(), reason=f"its result: {error}")
@@ -174,16 +183,21 @@ class Dispatch:
         return ended
 
     async def _write(self, before: Stored[Run], after: Run) -> Stored[Run]:
-        """One transition; the progress of an attempt that is over goes with it."""
+        """One transition. The progress of an attempt that is over goes with it, and what it had staged:
+        nobody will publish that, and followers would go on asking for it."""
+        keys = self._office.keys
         ops: list[Op] = [Put(before.key, after.to_bytes())]
         if after.attempt is not None and after.attempt.ended is not None:
-            ops.append(Delete(self._office.keys.progress(after.job, after.id, after.attempt.number)))
+            ops.append(Delete(keys.progress(after.job, after.id, after.attempt.number)))
+            ops.append(Delete(keys.staged(after.job, after.id)))
         try:
             revision = await self._office.writer.commit([modified_at(before.key, before.mod_revision)], ops)
         except Conflict as conflict:
             raise Conflict(
                 f"the record of run {after.id} of {after.job} was changed by somebody else"
             ) from conflict
+        if after.outcome is not None:
+            self._over = after.id
         return Stored(before.key, after, before.create_revision, revision)
 
 

@@ -11,6 +11,7 @@ from leaderjob.engine.office import Assignment, Office
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import Put, Txn, absent, modified_at
 from leaderjob.model.command import Command
+from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Cause, Run, State
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.stored import Stored
@@ -30,8 +31,14 @@ class JobLoop:
         self._dispatch = Dispatch(office, assignment)
         self._pending: deque[Stored[Run]] = deque()
         self._deciding = asyncio.Lock()
+        self._opened = asyncio.Event()
         self._work = asyncio.Event()
         self._due = asyncio.Event()
+
+    @property
+    def spec(self) -> JobSpec:
+        """The definition in force during this term."""
+        return self._spec
 
     def sound(self) -> None:
         """The alarm rang: a fire may be due."""
@@ -44,9 +51,13 @@ class JobLoop:
             self._pending = deque(self._office.feed.view.unfinished_runs(self._spec.name))
             await self._admission.open()
         self.sound()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._account_for_fires(), name=f"fires of {self._spec.name}")
-            group.create_task(self._carry_out_runs(), name=f"runs of {self._spec.name}")
+        self._opened.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._account_for_fires(), name=f"fires of {self._spec.name}")
+                group.create_task(self._carry_out_runs(), name=f"runs of {self._spec.name}")
+        finally:
+            self._opened.clear()
 
     async def _account_for_fires(self) -> None:
         while True:
@@ -67,7 +78,11 @@ class JobLoop:
             await self._work.wait()
 
     async def trigger(self, command: Stored[Command]) -> None:
-        """Carry a trigger out, or refuse it: its effect, its outcome and its consumption are one write."""
+        """Carry a trigger out, or refuse it: its effect, its outcome and its consumption are one write.
+
+        Waits until it is known which runs earlier terms left unfinished.
+        """
+        await self._opened.wait()
         async with self._deciding:
             reason = self._why_not(command.record)
             now = utcnow()
@@ -96,7 +111,9 @@ class JobLoop:
 
     @property
     def _active_run(self) -> str | None:
-        return self._pending[0].record.id if self._pending else None
+        """Whoever sees in the ledger that a run is over may trigger the next one at once."""
+        active = (run.record.id for run in self._pending if not self._dispatch.is_over(run))
+        return next(active, None)
 
     def _why_not(self, command: Command) -> str | None:
         if self._active_run is not None:
