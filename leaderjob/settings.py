@@ -7,6 +7,7 @@ winning. Lists are comma-separated or JSON, durations ``10`` (seconds), ``10s``,
 import difflib
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,8 +68,8 @@ Name = Annotated[str, BeforeValidator(_name)]
 
 
 def _default_id() -> str:
-    plain = "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname().lower())
-    return plain.strip("-") or "replica"
+    plain = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower())
+    return plain[:120].strip("-") or "replica"
 
 
 class _Group(BaseModel):

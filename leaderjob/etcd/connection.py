@@ -33,6 +33,8 @@ _CHANNEL_OPTIONS = (
     # Not below the 5 s that etcd's server tolerates (--grpc-keepalive-min-time).
     ("grpc.keepalive_time_ms", 6000),
     ("grpc.keepalive_timeout_ms", 3000),
+    # What ends a connection that has gone silent; by default only after a minute, whatever is said above.
+    ("grpc.http2.ping_timeout_ms", 3000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 _NEVER_SENT = ("failed to connect", "connections to all backends failing", "dns resolution failed")
@@ -116,9 +118,7 @@ class Connection:
                 await asyncio.sleep(_PAUSE_BETWEEN_TRIES_S)
             endpoint = self.endpoint
             try:
-                response = await method(self.stubs(endpoint))(
-                    request, timeout=self.call_timeout_s
-                )
+                response = await method(self.stubs(endpoint))(request, timeout=self.call_timeout_s)
             except asyncio.CancelledError:
                 if not cancelled_by_peer():
                     raise
@@ -145,17 +145,23 @@ class Connection:
             return
         if any(text in details for text in _RETRIABLE_REFUSALS):
             return
-        if transient or code is grpc.StatusCode.CANCELLED:
+        # INTERNAL is how a stream that breaks in the middle may end: the write may have been done.
+        broken = code is grpc.StatusCode.INTERNAL and not repeatable
+        if transient or broken or code is grpc.StatusCode.CANCELLED:
             self.move_on(endpoint)
             raise AmbiguousWrite(endpoint, _describe(error)) from error
         raise refusal(error, endpoint) from error
 
-    def _check_header(self, header: Any, endpoint: str, known: int | None) -> None:
+    def check_cluster(self, header: Any, endpoint: str) -> None:
+        """:raises OtherCluster: the answer with this header comes from another cluster than the first one."""
         if self._cluster_id is None:
             self._cluster_id = header.cluster_id
         elif header.cluster_id != self._cluster_id:
             self.move_on(endpoint)
             raise OtherCluster(endpoint, self._cluster_id, header.cluster_id)
+
+    def _check_header(self, header: Any, endpoint: str, known: int | None) -> None:
+        self.check_cluster(header, endpoint)
         # Only revisions of linearizable answers can be compared, and only with what was known when the
         # call was sent: answers to calls under way at the same time may arrive in any order.
         if known is None:

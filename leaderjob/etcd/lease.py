@@ -21,6 +21,7 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
     to another endpoint.
 
     :raises EtcdUnavailable: no usable answer within ``timeout_s``.
+    :raises OtherCluster: the endpoint belongs to another cluster, whose word on the lease means nothing.
     """
     endpoint = connection.endpoint
     call = connection.stubs(endpoint).lease.LeaseKeepAlive(metadata=HAS_LEADER)
@@ -45,4 +46,5 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
     if response is grpc.aio.EOF:
         connection.move_on(endpoint)
         raise EtcdUnavailable([endpoint], "it closed the stream of a keepalive")
+    connection.check_cluster(response.header, endpoint)
     return int(response.TTL)

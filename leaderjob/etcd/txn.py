@@ -96,21 +96,25 @@ class Txn:
     success: tuple["Op", ...] = ()
     failure: tuple["Op", ...] = ()
 
-    def message(self) -> Any:
-        return rpc.RequestOp(request_txn=self.request())
+    def message(self, max_ops: int = MAX_OPS) -> Any:
+        return rpc.RequestOp(request_txn=self.request(max_ops))
 
-    def request(self) -> Any:
-        """:raises ValueTooLarge: more than etcd takes, in operations."""
+    def request(self, max_ops: int = MAX_OPS) -> Any:
+        """:param max_ops: a nested transaction has what the longest list of the outer one leaves of it.
+        :raises ValueTooLarge: more than etcd takes, in operations.
+        """
+        operations = max(len(self.success), len(self.failure))
         for what, count in (
             ("the compares of a transaction", len(self.compares)),
-            ("the operations of a transaction", max(len(self.success), len(self.failure))),
+            ("the operations of a transaction", operations),
         ):
-            if count > MAX_OPS:
-                raise ValueTooLarge(what, count, MAX_OPS, "entries")
+            if count > max_ops:
+                raise ValueTooLarge(what, count, max_ops, "entries")
+        left = max_ops - max(len(self.compares), operations)
         return rpc.TxnRequest(
             compare=[compare.message() for compare in self.compares],
-            success=[op.message() for op in self.success],
-            failure=[op.message() for op in self.failure],
+            success=[op.message(left) if isinstance(op, Txn) else op.message() for op in self.success],
+            failure=[op.message(left) if isinstance(op, Txn) else op.message() for op in self.failure],
         )
 
 

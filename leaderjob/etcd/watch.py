@@ -51,6 +51,7 @@ async def watch(
 
     :raises Compacted: ``start_revision``, or where to resume, is compacted away.
     :raises RequestRefused: the server will not have this watch (permissions).
+    :raises OtherCluster: an endpoint belongs to another cluster, whose events are not handed out.
     """
     request = rpc.WatchCreateRequest(
         key=encode_key(key),
@@ -82,6 +83,7 @@ async def _one_stream(connection: Connection, endpoint: str, request: Any) -> As
             await call.write(rpc.WatchRequest(create_request=request))
             response = await call.read()
         while response is not grpc.aio.EOF:
+            connection.check_cluster(response.header, endpoint)
             if response.canceled:
                 if response.compact_revision:
                     raise Compacted(response.compact_revision)

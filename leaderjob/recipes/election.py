@@ -56,13 +56,17 @@ def fence(term: Term) -> tuple[Compare, Compare]:
 
 
 class Leadership:
-    """A term in office, and how long it may be trusted. Ends once, for one reason."""
+    """A term in office, and how long it may be trusted. Ends once, for one reason.
 
-    def __init__(self, etcd: Etcd, session: Session, term: Term) -> None:
+    :param confirmed_at: boot time at which the last keepalive was sent that was acknowledged before the
+        key was read and the election won.
+    """
+
+    def __init__(self, etcd: Etcd, session: Session, term: Term, *, confirmed_at: float) -> None:
         self.etcd = etcd
         self.session = session
         self.term = term
-        self.trusted_until = session.acknowledged_at + session.ttl_s - session.margin_s
+        self.trusted_until = confirmed_at + session.ttl_s - session.margin_s
         """Boot time in seconds. At and after it, nothing is started or written in the term's name."""
         self.won_at = boottime()
         self._ended = asyncio.Event()
@@ -142,8 +146,8 @@ class Election:
         try:
             create_revision = await self._enter(key, session, value)
             term = Term(self.prefix, session.lease_id, create_revision, self.token_floor)
-            await self._wait_for_office(term, session, witness)
-            leadership = Leadership(self.etcd, session, term)
+            confirmed_at = await self._wait_for_office(term, session, witness)
+            leadership = Leadership(self.etcd, session, term, confirmed_at=confirmed_at)
             if not leadership.trusted:
                 await self._renew(leadership)
         except BaseException:
@@ -219,19 +223,26 @@ class Election:
             if found is not None:
                 return found.create_revision
 
-    async def _wait_for_office(self, term: Term, session: Session, witness: Witness | None) -> None:
-        """Return when a transaction has shown that the key is there, and that none is before it."""
+    async def _wait_for_office(self, term: Term, session: Session, witness: Witness | None) -> float:
+        """Return when a transaction has shown that the key is there, and that none is before it.
+
+        What is returned is when the keepalive was sent that this transaction confirms: one that is
+        acknowledged while it is under way is not among them.
+        """
         announced = None
         while True:
             session.check()
             standing = await self.etcd.range(self.prefix)
             before = [kv for kv in standing.kvs if kv.create_revision < term.create_revision]
-            if not any(kv.key == term.key for kv in standing.kvs):
+            if not any(
+                (kv.key, kv.create_revision) == (term.key, term.create_revision) for kv in standing.kvs
+            ):
                 raise CampaignLost(f"candidate {term.key} was deleted while it was waiting")
             if not before:
+                confirmed_at = session.acknowledged_at
                 proof = await self.etcd.txn(fence(term), [Get(term.key)], repeatable=True)
                 if proof.succeeded:
-                    return
+                    return confirmed_at
                 continue
             predecessor = before[-1]
             if predecessor.lease == 0:
@@ -246,15 +257,16 @@ class Election:
         self, predecessor: KeyValue, term: Term, session: Session, revision: int, witness: Witness | None
     ) -> None:
         """Return when something happened that makes another look worth while."""
+        verdict = asyncio.ensure_future(witness(predecessor)) if witness is not None else None
         waits = [
             self._deleted(predecessor.key, revision),
             self._deleted(term.key, revision),
             session.wait_lost(),
             asyncio.sleep(session.ttl_s),  # a watch can lag without bound: look again now and then
         ]
-        if witness is not None:
-            waits.append(self._remove_dead(predecessor, witness))
         tasks = [asyncio.ensure_future(wait) for wait in waits]
+        if verdict is not None:
+            tasks.append(verdict)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -263,6 +275,9 @@ class Election:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        # Not among the waits: there the news of the deletion would cut it short before the lease is revoked.
+        if verdict is not None and verdict in done:
+            await self._remove_dead(predecessor, verdict.result())
 
     async def _deleted(self, key: str, revision: int) -> None:
         """Return when ``key`` was deleted after ``revision``, or when that can no longer be told."""
@@ -272,9 +287,8 @@ class Election:
                     if any(event.deleted for event in batch.events):
                         return
 
-    async def _remove_dead(self, predecessor: KeyValue, witness: Witness) -> None:
+    async def _remove_dead(self, predecessor: KeyValue, evidence: str) -> None:
         """Act on a verdict: delete the dead candidate's key by compare, then end its lease."""
-        evidence = await witness(predecessor)
         emit(Events.VERDICT, key=predecessor.key, evidence=evidence)
         result = await self.etcd.txn(
             [created_at(predecessor.key, predecessor.create_revision)],

@@ -47,6 +47,7 @@ class FencedWriter:
 
         :raises Conflict: a compare does not hold, and nothing was written.
         :raises NotLeader: a newer term is in office. :raises TermLost: the trust deadline has passed.
+        :raises ValueTooLarge: more than 124 compares, 126 operations or 125 puts; it was not sent.
         """
         term = self.leadership.term
         puts = [op for op in ops if isinstance(op, Put)]

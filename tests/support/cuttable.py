@@ -26,11 +26,12 @@ class Cuttable:
     A cut is silent, as a network's is: connections stay open, bytes are held and not lost, as TCP would
     send them again. What is held when the connections are reset never arrives.
 
-    ``delay_s`` holds each chunk for so long, each way; ``connections`` counts those that were accepted.
+    ``delay_s`` holds each chunk for so long, each way; ``connections`` counts those that were served; new
+    ones go to ``server``, which may be changed.
     """
 
     def __init__(self, server: str) -> None:
-        self._server = server
+        self.server = server
         self._listener: asyncio.Server | None = None
         self._port = 0
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -52,10 +53,9 @@ class Cuttable:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.heal()
         await self.refuse()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks)
 
     async def accept(self) -> None:
         """Listen, on the same port as before: the opposite of :meth:`refuse`."""
@@ -96,7 +96,7 @@ class Cuttable:
         await self._answers.holding.wait()
 
     async def accepted(self, connections: int) -> None:
-        """Return when so many connections were accepted, over the proxy's life."""
+        """Return when so many connections were served, over the proxy's life."""
         async with self._accepted:
             await self._accepted.wait_for(lambda: self.connections >= connections)
 
@@ -104,7 +104,7 @@ class Cuttable:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        host, _, port = self._server.rpartition(":")
+        host, _, port = self.server.rpartition(":")
         try:
             from_server, server = await asyncio.open_connection(host, int(port))
         except OSError:

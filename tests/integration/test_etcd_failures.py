@@ -1,0 +1,246 @@
+"""When etcd does not answer, or another one does: failover, and what an unanswered write means."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.embedded.ports import free_ports
+from leaderjob.etcd import (
+    AmbiguousWrite,
+    Etcd,
+    EtcdUnavailable,
+    HistoryWentBack,
+    OtherCluster,
+)
+from leaderjob.etcd.watch import watch
+from tests.support.cuttable import Cuttable
+from tests.support.streams import run_with_streams
+
+
+@asynccontextmanager
+async def through(proxy: Cuttable, *, call_timeout_s: float = 2.0) -> AsyncIterator[Etcd]:
+    """A client whose connection through the proxy stands."""
+    async with Etcd([proxy.endpoint], call_timeout_s=call_timeout_s) as client:
+        await client.get("/connect")
+        yield client
+
+
+async def until_written(client: Etcd, key: str) -> None:
+    """Return when the key is there; it must never have been there before."""
+    async with aclosing(watch(client.connection, key, start_revision=1)) as batches:
+        await anext(batches)
+
+
+def nobody() -> str:
+    """An endpoint where nobody listens."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
+
+
+def test_a_read_fails_over_to_the_second_endpoint_when_the_first_dies(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Cuttable(etcd.endpoint) as first, Etcd([first.endpoint, etcd.endpoint]) as client:
+            await client.put(f"/{namespace}", b"here")
+            assert first.connections == 1
+            await first.refuse()
+            found = await client.get(f"/{namespace}")
+            assert found is not None
+            assert found.value == b"here"
+
+    run_with_streams(main())
+
+
+def test_a_read_fails_over_when_the_first_endpoint_answers_nothing(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as first,
+            Etcd([first.endpoint, etcd.endpoint], call_timeout_s=0.3) as client,
+        ):
+            await client.put(f"/{namespace}", b"here")
+            first.cut()
+            assert await client.get(f"/{namespace}") is not None
+
+    run_with_streams(main())
+
+
+def test_a_write_that_surely_was_not_sent_is_sent_to_the_next_endpoint(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Etcd([nobody(), etcd.endpoint]) as client:
+            await client.put(f"/{namespace}", b"once")
+            found = await client.get(f"/{namespace}")
+            assert found is not None
+            assert (found.value, found.version) == (b"once", 1)
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("how", ["times out", "is reset"])
+def test_a_write_whose_answer_is_lost_is_ambiguous_and_may_be_done(
+    etcd: EmbeddedEtcd, namespace: str, how: str
+) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            through(proxy, call_timeout_s=0.5) as client,
+            Etcd([etcd.endpoint]) as outside,
+        ):
+            proxy.cut(requests=False)
+            write = asyncio.ensure_future(client.put(f"/{namespace}", b"done"))
+            await until_written(outside, f"/{namespace}")
+            if how == "is reset":
+                proxy.reset()
+            with pytest.raises(AmbiguousWrite, match="may or may not be done"):
+                await write
+            found = await outside.get(f"/{namespace}")
+            assert found is not None
+            assert (found.value, found.version) == (b"done", 1)
+
+    run_with_streams(main())
+
+
+def test_a_write_that_is_lost_on_its_way_is_ambiguous_too_and_not_done(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            through(proxy, call_timeout_s=0.3) as client,
+            Etcd([etcd.endpoint]) as outside,
+        ):
+            proxy.cut(answers=False)
+            with pytest.raises(AmbiguousWrite):
+                await client.put(f"/{namespace}", b"lost")
+            proxy.reset()
+            assert await outside.get(f"/{namespace}") is None
+
+    run_with_streams(main())
+
+
+def test_a_write_that_ends_in_an_internal_error_is_ambiguous_and_a_read_is_not() -> None:
+    """A stream that a proxy breaks in the middle can end so; that nothing was written is not known."""
+
+    async def abort(_: object, context: grpc.aio.ServicerContext) -> object:
+        return await context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")
+
+    async def main() -> None:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        unary = grpc.unary_unary_rpc_method_handler(abort)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Put": unary, "Range": unary}),)
+        )
+        await server.start()
+        try:
+            async with Etcd([f"127.0.0.1:{port}"]) as client:
+                with pytest.raises(AmbiguousWrite):
+                    await client.put("/key", b"")
+                with pytest.raises(EtcdUnavailable, match="does not answer as etcd does"):
+                    await client.get("/key")
+        finally:
+            await server.stop(None)
+
+    run_with_streams(main())
+
+
+Use = Callable[[Etcd, int], Awaitable[object]]
+
+
+async def _get(client: Etcd, _: int) -> None:
+    await client.get("/key")
+
+
+async def _keep_alive(client: Etcd, lease_id: int) -> None:
+    await client.keep_alive(lease_id, timeout_s=1.0)
+
+
+async def _watch(client: Etcd, _: int) -> None:
+    async for batch in watch(client.connection, "/key", start_revision=1):
+        raise AssertionError(f"the other cluster's history was handed out: {batch}")
+
+
+def test_another_cluster_behind_the_second_endpoint_is_refused_in_whatever_is_asked_of_it(
+    etcd: EmbeddedEtcd, own_etcd: EmbeddedEtcd
+) -> None:
+    async def refused(use: Use) -> None:
+        async with Cuttable(etcd.endpoint) as proxy, Etcd([proxy.endpoint, own_etcd.endpoint]) as client:
+            lease_id, _ = await client.grant(30)
+            await proxy.refuse()
+            with pytest.raises(EtcdUnavailable):
+                await client.keep_alive(lease_id, timeout_s=1.0)  # from now on, the second one
+            with pytest.raises(OtherCluster, match="correct the list of endpoints"):
+                await use(client, lease_id)
+            await proxy.accept()
+            await client.revoke(lease_id)
+
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as stranger:
+            await stranger.put("/key", b"of another world")
+        for use in (_get, _keep_alive, _watch):
+            await refused(use)
+
+    run_with_streams(main())
+
+
+def test_an_unreachable_etcd_is_an_error_that_names_the_endpoints_and_says_what_to_do() -> None:
+    one, other = nobody(), nobody()
+
+    async def main() -> None:
+        async with Etcd([one, other]) as client:
+            with pytest.raises(EtcdUnavailable) as caught:
+                await client.put("/key", b"")
+        message = str(caught.value)
+        assert one in message
+        assert other in message
+        assert "connection refused" in message
+        assert "Check that it runs" in message
+        assert caught.value.exit_code == 3
+
+    run_with_streams(main())
+
+
+def test_a_keepalive_that_is_not_answered_moves_on_to_the_next_endpoint(etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Cuttable(etcd.endpoint) as first, Etcd([first.endpoint, etcd.endpoint]) as client:
+            lease_id, _ = await client.grant(30)
+            first.cut()
+            with pytest.raises(EtcdUnavailable, match="no answer to a keepalive"):
+                await client.keep_alive(lease_id, timeout_s=0.2)
+            assert await client.keep_alive(lease_id, timeout_s=1.0) == 30
+            await client.revoke(lease_id)
+
+    run_with_streams(main())
+
+
+def test_a_store_that_was_restored_from_an_older_backup_is_refused(
+    own_etcd: EmbeddedEtcd, tmp_path: Path
+) -> None:
+    store, backup = own_etcd.directory / "store", tmp_path / "backup"
+
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as client:
+            await client.put("/key", b"1")
+            own_etcd.kill()
+            shutil.copytree(store, backup)
+            await own_etcd.start()
+            newest = await client.put("/key", b"2")
+            own_etcd.kill()
+            shutil.rmtree(store)
+            backup.rename(store)
+            await own_etcd.start()
+            with pytest.raises(HistoryWentBack) as caught:
+                await client.get("/key")
+            assert (caught.value.found, caught.value.known) == (newest - 1, newest)
+
+    run_with_streams(main())

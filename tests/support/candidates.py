@@ -1,0 +1,107 @@
+"""Candidates for an election on a real etcd, and a client that tells, and falsifies, what they ask of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from leaderjob.clock import boottime
+from leaderjob.etcd import Compare, Etcd, EtcdUnavailable, KeyValue, Op, RangeResult, TxnResult, follow
+from leaderjob.recipes import Election, Leadership, Session, Timing
+
+TIMING = Timing(ttl_s=10, margin_s=2)
+SHORT = Timing(ttl_s=2, margin_s=0.9, keepalive_s=0.2)
+
+
+class Observed(Etcd):
+    """Tells when keepalives that were acknowledged had been sent (``acknowledged``), and of each range.
+
+    Reads fail while ``reads_fail`` is set; ``after_range`` runs between a range and its use, and
+    ``before_proof`` before a transaction that looks like a fence.
+    """
+
+    def __init__(self, endpoints: Sequence[str]) -> None:
+        super().__init__(endpoints)
+        self.acknowledged = asyncio.Queue[float]()
+        self.ranged = asyncio.Queue[None]()
+        self.reads_fail = False
+        self.after_range: Callable[[], Awaitable[object]] | None = None
+        self.before_proof: Callable[[], object] | None = None
+
+    async def keep_alive(self, lease_id: int, *, timeout_s: float) -> int:
+        sent_at = boottime()
+        ttl_s = await super().keep_alive(lease_id, timeout_s=timeout_s)
+        self.acknowledged.put_nowait(sent_at)
+        return ttl_s
+
+    async def get(self, key: str) -> KeyValue | None:
+        if self.reads_fail:
+            raise EtcdUnavailable(self.connection.endpoints, "no quorum")
+        return await super().get(key)
+
+    async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
+        found = await super().range(prefix, revision=revision)
+        self.ranged.put_nowait(None)
+        if self.after_range is not None:
+            await self.after_range()
+        return found
+
+    async def txn(
+        self,
+        compares: Sequence[Compare] = (),
+        success: Sequence[Op] = (),
+        failure: Sequence[Op] = (),
+        *,
+        repeatable: bool = False,
+    ) -> TxnResult:
+        if self.before_proof is not None and len(compares) == 2:
+            self.before_proof()
+        return await super().txn(compares, success, failure, repeatable=repeatable)
+
+
+class Place:
+    """One election, and candidates for it."""
+
+    def __init__(self, endpoint: str, namespace: str) -> None:
+        self.endpoint = endpoint
+        self.prefix = f"/{namespace}/election/"
+
+    @asynccontextmanager
+    async def candidate(
+        self, *, timing: Timing = TIMING, endpoint: str | None = None
+    ) -> AsyncIterator[tuple[Election, Session, Observed]]:
+        async with (
+            Observed([endpoint or self.endpoint]) as client,
+            await Session.open(client, timing) as session,
+        ):
+            yield Election(client, self.prefix), session, client
+
+    @asynccontextmanager
+    async def outside(self) -> AsyncIterator[Etcd]:
+        async with Etcd([self.endpoint]) as client:
+            yield client
+
+    async def until(self, standing: int) -> tuple[KeyValue, ...]:
+        """The candidates' keys, oldest first, as soon as there are so many."""
+        keys: dict[str, KeyValue] = {}
+        async with self.outside() as client, aclosing(follow(client, self.prefix)) as batches:
+            async for batch in batches:
+                for event in batch.events:
+                    keys.pop(event.key, None)
+                    if event.now is not None:
+                        keys[event.key] = event.now
+                if len(keys) == standing:
+                    break
+        return tuple(sorted(keys.values(), key=lambda kv: kv.create_revision))
+
+
+@asynccontextmanager
+async def campaigning(
+    election: Election, session: Session, value: bytes = b""
+) -> AsyncIterator[asyncio.Task[Leadership]]:
+    """A candidate that campaigns in the background, and is withdrawn if it has not won by the end."""
+    task = asyncio.create_task(election.campaign(session, value))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
