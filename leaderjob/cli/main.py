@@ -37,6 +37,16 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(module), cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Before click, which would end the program with 1: whoever stops reading (`| head`) has what
+        they wanted."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python would complain at exit about what it could not write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="leaderjob")
@@ -66,10 +76,6 @@ def run(arguments: list[str] | None = None) -> int:
         if ours is None or others is not None:
             raise
         return _tell(ours)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`). Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0
 
 

@@ -27,7 +27,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=500, soft_wrap=True)
-    console.print(table)
+    # Not printed by rich, which ends the program where nobody reads any more.
+    with console.capture() as rendered:
+        console.print(table)
+    click.echo(rendered.get(), nl=False)
 
 
 def ago(stamp: str | datetime | None) -> str:

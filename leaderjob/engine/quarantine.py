@@ -1,13 +1,16 @@
 """Values under our prefix that cannot be read: the leader moves them aside, so that they block nothing.
 
-The bytes are kept under ``quarantine/``. What can be told from other records is written again: the
-pointer from the highest version, the store's history from memory. Members and candidates are left
-alone: they live on leases of others.
+The bytes are kept under ``quarantine/``. What can be told from elsewhere is written again: the pointer
+from the highest version, the definitions of jobs and the store's history from memory. Members and
+candidates are left alone: they live on leases of others.
 """
+
+from collections.abc import Mapping
 
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, modified_at
 from leaderjob.model.artifact import Pointer
+from leaderjob.model.job import JobSpec
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.view import Quarantined
@@ -16,18 +19,21 @@ from leaderjob.telemetry.events import Events, emit
 _NOT_OURS = (Kind.MEMBER, Kind.CANDIDATE)
 
 
-async def move_corrupt_records_aside(office: Office) -> None:
-    """Until the term ends. :raises NotLeader: it has."""
+async def move_corrupt_records_aside(office: Office, specs: Mapping[str, JobSpec]) -> None:
+    """Until the term ends. :raises NotLeader: it has.
+
+    :param specs: the definitions in force, by the job's name.
+    """
     while True:
         for key, found in list(office.feed.view.quarantined.items()):
             if found.place.kind not in _NOT_OURS:
-                await _move_aside(office, key, found)
+                await _move_aside(office, specs, key, found)
         await office.feed.changed()
 
 
-async def _move_aside(office: Office, key: str, found: Quarantined) -> None:
+async def _move_aside(office: Office, specs: Mapping[str, JobSpec], key: str, found: Quarantined) -> None:
     aside = office.keys.quarantine(key)
-    repaired = _repair(office, found)
+    repaired = _repair(office, specs, found)
     put_or_delete = Put(key, repaired) if repaired is not None else Delete(key)
     try:
         await office.writer.commit(
@@ -38,9 +44,12 @@ async def _move_aside(office: Office, key: str, found: Quarantined) -> None:
     emit(Events.RECORD_QUARANTINED, key=key, moved_to=aside, reason=found.reason, term=office.token)
 
 
-def _repair(office: Office, found: Quarantined) -> bytes | None:
+def _repair(office: Office, specs: Mapping[str, JobSpec], found: Quarantined) -> bytes | None:
     if found.place.kind is Kind.HISTORY:
         return office.history.to_bytes()
+    if found.place.kind is Kind.SPEC:
+        spec = specs.get(found.place.names[0])
+        return spec.to_bytes() if spec is not None else None
     if found.place.kind is Kind.POINTER:
         versions = office.feed.view.versions(found.place.names[0])
         if versions:

@@ -23,11 +23,12 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
     :raises ExceptionGroup: of :class:`TermLost` and :class:`NotLeader`: the term is over.
     """
     loops = {name: JobLoop(office, assignment) for name, assignment in assignments.items()}
+    specs = {name: loop.spec for name, loop in loops.items()}
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_with_the_term(office), name="term: trust deadline")
         group.create_task(_sound_fires(office, loops), name="term: fires")
         parts: dict[str, Callable[[], Awaitable[None]]] = {
-            "quarantine": lambda: move_corrupt_records_aside(office),
+            "quarantine": lambda: move_corrupt_records_aside(office, specs),
             "retention": lambda: retain(office),
             "commands": lambda: take_commands(office, loops),
             **{f"job {name}": loop.run for name, loop in loops.items()},

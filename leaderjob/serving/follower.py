@@ -25,6 +25,9 @@ from leaderjob.telemetry.events import Events, emit
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 15.0
 
+Goal = tuple[Pointer | None, frozenset[str]]
+"""A pointer to activate, and the digests of the manifests that are staged."""
+
 
 class Follower:
     """Follows one job on this replica.
@@ -66,14 +69,28 @@ class Follower:
         await self._resume()
         pause_s = _FIRST_PAUSE_S
         while True:
+            tried = self._goal(self._feed.view)
             try:
                 await self._round(self._feed.view)
                 pause_s = _FIRST_PAUSE_S
                 await self._feed.until(self._has_work)
             except LeaderjobError as error:
                 emit(Events.FETCH_FAILED, job=self._job, reason=error, again_in_s=round(pause_s, 1))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                changed = await self._pause(pause_s, tried)
+                pause_s = _FIRST_PAUSE_S if changed else min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _pause(self, pause_s: float, tried: Goal) -> bool:
+        """Wait before another try, but not if something else is wanted by now: whether that is so."""
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._feed.until(lambda view: self._goal(view) != tried)
+        except TimeoutError:
+            return False
+        return True
+
+    def _goal(self, view: View) -> Goal:
+        """What there is to copy and to activate."""
+        return self._wanted(view), frozenset(staged.digest for staged in self._staged(view))
 
     async def _resume(self) -> None:
         """Serve what was active before this process started; etcd is not needed for that."""
@@ -145,7 +162,8 @@ class Follower:
             raise
 
     def _sources(self, digest: str) -> list[str]:
-        """Who may have it: those who say so first, among them followers before the leader."""
+        """Who may have it: followers who say so first, then the leader, which made it or took it over, then
+        the others. Asking one of those in vain takes long where it does not answer at all."""
         ranked = []
         for replica, stored in self._feed.view.members.items():
             address = stored.record.addresses.get("http")
@@ -153,7 +171,8 @@ class Follower:
                 continue
             holding = stored.record.holds.get(self._job)
             holds = holding is not None and (digest == holding.digest or digest in holding.manifests)
-            ranked.append((not holds, stored.record.role is Role.LEADER, random.random(), address))
+            leads = stored.record.role is Role.LEADER
+            ranked.append((not (holds or leads), leads, random.random(), address))
         return [address for *_, address in sorted(ranked)]
 
     async def _activate(self, pointer: Pointer) -> None:
