@@ -139,9 +139,9 @@ class ElectionSettings(_Group):
             raise ValueError(
                 f"kill_grace {self.kill_grace_s:g}s must not exceed the margin of {self.margin_s:g}s"
             )
-        if self.keepalive is not None and self.keepalive > self.ttl / 3:
+        if self.keepalive is not None and not 0 < self.keepalive <= self.ttl / 3:
             raise ValueError(
-                f"keepalive {self.keepalive:g}s must be at most a third of the ttl of {self.ttl:g}s"
+                f"keepalive {self.keepalive:g}s must be above 0 and at most a third of the ttl of {self.ttl:g}s"
             )
         return self
 

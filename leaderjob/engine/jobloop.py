@@ -18,6 +18,7 @@ from leaderjob.records.stored import Stored
 from leaderjob.telemetry.events import Events, emit
 
 _ANNOUNCE_TRIES = 5
+_READY_WITHIN_S = 10.0
 
 
 class JobLoop:
@@ -82,7 +83,13 @@ class JobLoop:
 
         Waits until it is known which runs earlier terms left unfinished.
         """
-        await self._opened.wait()
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S):
+                await self._opened.wait()
+        except TimeoutError:
+            # Commands are taken in order: one job that cannot begin must not keep those of the others.
+            await refuse(self._office, command, "the job cannot begin; the leader's log says why")
+            return
         async with self._deciding:
             reason = self._why_not(command.record)
             now = utcnow()

@@ -193,7 +193,8 @@ def test_what_kubernetes_injects_and_what_a_run_is_told_are_ignored(
         ({"ttl": 4, "margin": 2}, "margin 2s must be above 0 and below half of the ttl of 4s"),
         ({"ttl": 10, "margin": 0}, "margin 0s must be above 0"),
         ({"ttl": 10, "margin": 2, "kill_grace": 3}, "kill_grace 3s must not exceed the margin"),
-        ({"ttl": 9, "keepalive": "3.1s"}, "keepalive 3.1s must be at most a third of the ttl"),
+        ({"ttl": 9, "keepalive": "3.1s"}, "keepalive 3.1s must be above 0 and at most a third of the ttl"),
+        ({"keepalive": 0}, "keepalive 0s must be above 0"),
     ],
 )
 def test_timing_that_does_not_fit_is_refused(election: dict[str, Any], complaint: str) -> None:
