@@ -46,7 +46,7 @@ def test_a_watch_loses_and_repeats_nothing_while_its_connections_are_reset(
             if number % writes_per_reset == writes_per_reset // 2:
                 while await seen.get() <= reset_at:
                     pass
-                reset_at = number + 1
+                reset_at = number + 2  # the events up to here: what comes later needs a new connection
                 proxy.reset()
 
     async def main() -> None:
