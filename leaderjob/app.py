@@ -14,9 +14,11 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from leaderjob.api.server import ReplicaServer
 from leaderjob.catalog.catalog import Catalog, describe
@@ -98,21 +100,12 @@ async def run_replica(settings: Settings) -> None:
             ReplicaServer(settings.replica.id, queries, listening.bind)
         )
         feed = Feed(etcd, keys)
-        member = Member(
-            replica=settings.replica.id,
-            incarnation=incarnation,
-            role=Role.FOLLOWER,
-            release=__version__,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=utcnow(),
-            addresses={
-                "grpc": listening.advertise(grpc_server.port),
-                "http": http_address,
-                "liveness": join(listening.advertised_host, liveness.port),
-            },
-        )
-        membership = Membership(etcd, keys, feed, member)
+        addresses = {
+            "grpc": listening.advertise(grpc_server.port),
+            "http": http_address,
+            "liveness": join(listening.advertised_host, liveness.port),
+        }
+        membership = Membership(etcd, keys, feed, _member(settings, incarnation, addresses))
         await membership.refuse_duplicate()
         leading = Leading(
             settings=settings,
@@ -142,28 +135,44 @@ async def run_replica(settings: Settings) -> None:
                 max_total_bytes=MAX_RESULT_BYTES,
             )
 
-        emit(
-            Events.REPLICA_STARTED,
-            pid=member.pid,
-            jobs=",".join(assignments) or "none",
-            namespace=keys.namespace,
-            **member.addresses,
-        )
-        async with asyncio.TaskGroup() as group:
-            election = group.create_task(leading.run(), name="election")
-            serving = [
-                group.create_task(feed.run(), name="feed"),
-                group.create_task(follow_all(feed, follower, frozenset(assignments)), name="followers"),
-            ]
-            await shutdown.asked.wait()
-            emit(Events.REPLICA_STOPPING)
-            _give_up_after(_STOP_WITHIN_S)
-            # Office first, while everything that it needs is still there.
-            election.cancel()
-            await asyncio.wait([election])
-            for task in serving:
-                task.cancel()
+        jobs = ",".join(assignments) or "none"
+        emit(Events.REPLICA_STARTED, pid=os.getpid(), jobs=jobs, namespace=keys.namespace, **addresses)
+        following = follow_all(feed, follower, frozenset(assignments))
+        await _run_until(shutdown, leading, feed, following)
     emit(Events.REPLICA_STOPPED)
+
+
+async def _run_until(
+    shutdown: _Shutdown, leading: Leading, feed: Feed, following: Coroutine[Any, Any, None]
+) -> None:
+    """Every long-lived task of a replica, until it is asked to stop."""
+    async with asyncio.TaskGroup() as group:
+        election = group.create_task(leading.run(), name="election")
+        serving = [
+            group.create_task(feed.run(), name="feed"),
+            group.create_task(following, name="followers"),
+        ]
+        await shutdown.asked.wait()
+        emit(Events.REPLICA_STOPPING)
+        _give_up_after(_STOP_WITHIN_S)
+        # Office first, while everything that it needs is still there.
+        election.cancel()
+        await asyncio.wait([election])
+        for task in serving:
+            task.cancel()
+
+
+def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> Member:
+    return Member(
+        replica=settings.replica.id,
+        incarnation=incarnation,
+        role=Role.FOLLOWER,
+        release=__version__,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=utcnow(),
+        addresses=addresses,
+    )
 
 
 def _give_up_after(seconds: float) -> None:
