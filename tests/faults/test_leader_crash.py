@@ -13,7 +13,8 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.run import Attempt, Outcome, Run
 from leaderjob.records.keys import Kind
 from leaderjob.records.view import View
-from tests.support.replicas import SHORT_TTL_S, Cluster, Lines, gone_within, leads, told, wait_for, witnessed
+from tests.support.commands import Lines
+from tests.support.replicas import SHORT_TTL_S, Cluster, gone_within, leads, told, wait_for, witnessed
 
 _JOBS = "tests.support.jobs.witnessed,tests.support.jobs.results"
 _BY_TRIGGER = '[overrides.ticks]\nschedule = ""\n'
@@ -211,8 +212,9 @@ def test_a_result_that_was_staged_by_a_leader_that_died_is_made_again_and_publis
     version = brief.ended("files", brief.trigger("files", text="before")).version
     before = brief.serves("files", version or 0).pointer("files")
     assert before is not None
-    held_up = brief.followers()[0]
-    held_up.send(signal.SIGSTOP)
+    held_up = brief.followers()  # neither of them gets a copy of what is staged
+    for follower in held_up:
+        follower.send(signal.SIGSTOP)
     try:
         run = brief.trigger("files", text="after")
         brief.until(
@@ -221,7 +223,8 @@ def test_a_result_that_was_staged_by_a_leader_that_died_is_made_again_and_publis
         killed = brief.leader()
         killed.kill()
     finally:
-        held_up.send(signal.SIGCONT)
+        for follower in held_up:
+            follower.send(signal.SIGCONT)
     done = brief.ended("files", run)
     view = brief.serves("files", done.version or 0)
     after = view.pointer("files")
@@ -232,6 +235,9 @@ def test_a_result_that_was_staged_by_a_leader_that_died_is_made_again_and_publis
     assert after.record.sequence == before.record.sequence + 1
     assert after.record.version == before.record.version + 1
     assert view.staged() == []
+    # Followers do not go on asking the dead one for what it had staged.
+    assert done.ended is not None
+    assert (done.ended - done.attempts[1].started).total_seconds() < 1.5
 
 
 def test_without_fast_takeover_the_ttl_has_to_pass(

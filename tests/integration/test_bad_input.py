@@ -13,7 +13,8 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.model.run import Outcome
-from tests.support.replicas import Cluster, environment, leaderjob, said, told
+from tests.support.commands import environment, leaderjob, said
+from tests.support.replicas import Cluster, told
 
 _RESULTS = "tests.support.jobs.results"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import Lines, environment, leaderjob
 from tests.support.marked import alive, left_after, put_mark
-from tests.support.replicas import Lines, environment, leaderjob
 
 pytest.importorskip("tantivy")
 

@@ -165,3 +165,20 @@ def test_a_file_that_was_truncated_while_its_replica_was_down_is_fetched_again(c
     cluster.serves("files", version, names=[replica.name])
     assert serves(replica.state_dir, "files", pointer.record.digest)
     assert ask(cluster, replica.name).value["line"] == "0 to be truncated"
+
+
+def test_bytes_that_went_bad_at_another_replica_are_not_accepted(cluster: Cluster) -> None:
+    publish(cluster, "before")
+    down, other = cluster.followers()
+    down.kill()
+    version = publish(cluster, "bad at one of them")
+    pointer = cluster.view().pointer("files")
+    assert pointer is not None
+    # The other follower is asked first, because followers come before the leader.
+    damaged = Path(ask(cluster, other.name).value["directory"]) / "0.txt"
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"?" + damaged.read_bytes()[1:])
+    down.start()
+    cluster.serves("files", version, names=[down.name])
+    assert serves(down.state_dir, "files", pointer.record.digest)
+    assert ask(cluster, down.name).value["line"] == "0 bad at one of them"

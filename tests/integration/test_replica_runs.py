@@ -12,8 +12,9 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.verify import serves
 from leaderjob.model.run import Outcome
+from tests.support.commands import Lines, leaderjob, said
 from tests.support.etcd import packaged
-from tests.support.replicas import Cluster, Lines, leaderjob, said, told
+from tests.support.replicas import Cluster, told
 
 RESULTS, FAILING = "tests.support.jobs.results", "tests.support.jobs.failing"
 _EVENTS = {

@@ -11,9 +11,10 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.view import View
-from tests.support.replicas import SHORT_TTL_S, Cluster, leads, told, witnessed
+from tests.support.replicas import Cluster, leads, told, witnessed
 
 _EVERY = timedelta(seconds=1)
+_TTL_S = 4  # so that at least three fires are due while the lease of a dead leader runs out
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def pair(etcd: EmbeddedEtcd, effects: Path, tmp_path_factory: pytest.TempPathFac
     config = f'[overrides.ticks]\nschedule = "every 1s"\nparams = {{effects = "{effects}"}}\n'
     jobs = "tests.support.jobs.witnessed"
     with Cluster(
-        etcd.endpoint, "schedule", directory, jobs=jobs, names=("r1", "r2"), ttl_s=SHORT_TTL_S, config=config
+        etcd.endpoint, "schedule", directory, jobs=jobs, names=("r1", "r2"), ttl_s=_TTL_S, config=config
     ) as cluster:
         yield cluster.start()
 

@@ -13,16 +13,9 @@ from leaderjob.client import ask
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.query import Query
 from leaderjob.model.run import Outcome
+from tests.support.commands import Lines
 from tests.support.loop import run_async
-from tests.support.replicas import (
-    SHORT_TTL_S,
-    Cluster,
-    Lines,
-    gone_within,
-    told,
-    wait_for,
-    witnessed,
-)
+from tests.support.replicas import SHORT_TTL_S, Cluster, gone_within, told, wait_for, witnessed
 from tests.support.streams import run_with_streams
 
 _JOBS = "tests.support.jobs.witnessed,tests.support.jobs.results"
