@@ -108,15 +108,28 @@ class Follower:
         )
 
     async def _round(self, view: View) -> None:
+        """One look at what there is. What cannot be had does not stand in the way of the rest.
+
+        :raises LeaderjobError: something could not be had.
+        """
+        failure: LeaderjobError | None = None
         pointer = self._wanted(view)
         if pointer is not None:
-            await self._activate(pointer)
+            try:
+                await self._activate(pointer)
+            except LeaderjobError as error:
+                failure = error
         staged = self._staged(view)
         for entry in staged:
-            if entry.digest not in self._copies:
+            if entry.digest in self._copies:
+                continue
+            try:
                 await self._copy(entry.digest, entry.manifest_bytes)
-                self._copies.add(entry.digest)
-                self._announce()
+            except LeaderjobError as error:
+                failure = error
+                continue
+            self._copies.add(entry.digest)
+            self._announce()
         gone = self._copies - {entry.digest for entry in staged}
         if gone or pointer is not None:
             self._copies -= gone
@@ -126,6 +139,8 @@ class Follower:
             await asyncio.to_thread(
                 self._activation.retain, keep=self._keep, keep_manifests=frozenset(self._copies)
             )
+        if failure is not None:
+            raise failure
 
     def _staged(self, view: View) -> list[Staged]:
         return [stored.record for stored in view.staged() if stored.record.job == self._job]

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.model.artifact import Staged
 from leaderjob.model.run import Outcome
 from tests.support.etcd import etcdctl
-from tests.support.replicas import Cluster, told
+from tests.support.replicas import Cluster, told, wait_for_line
 
 _GARBAGE = "\x00not JSON \x7f"
 _KEYS = (
@@ -89,6 +90,29 @@ def test_a_lost_pointer_is_made_again_from_the_versions(cluster: Cluster) -> Non
     assert (after.record.version, after.record.digest) == (version, before.record.digest)
     assert after.record.sequence == before.record.sequence + 1
     assert published(cluster, "pointed at next") == version + 1
+
+
+def test_a_staged_result_that_nobody_has_does_not_hold_up_the_next_one(cluster: Cluster) -> None:
+    published(cluster, "fetched")
+    (follower,) = cluster.followers()
+    ghost = Staged(
+        job="files",
+        run="ghost",
+        token=1,
+        digest="blake3:" + "0" * 64,
+        manifest_bytes=1,
+        size_bytes=1,
+        file_count=1,
+    )
+    key = cluster.keys.staged("files", "ghost")
+    cluster.put(key, ghost.to_bytes())
+    try:
+        wait_for_line(follower, "again_in_s=1.6")
+        done = cluster.ended("files", cluster.trigger("files", text="fetched next"))
+    finally:
+        etcdctl(cluster.endpoint, "del", key)
+    assert done.outcome is Outcome.SUCCEEDED
+    assert "published_degraded" not in cluster.leader().log()
 
 
 def test_status_warns_of_a_member_that_cannot_be_read_and_shows_the_others(cluster: Cluster) -> None:

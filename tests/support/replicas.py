@@ -298,6 +298,14 @@ def wait_for(path: Path, *, timeout_s: float = 15.0) -> str:
     return text
 
 
+def wait_for_line(replica: Replica, words: str, *, timeout_s: float = 15.0) -> None:
+    """Return once the replica's log has these words."""
+    give_up_at = time.monotonic() + timeout_s
+    while words not in replica.log():
+        assert time.monotonic() < give_up_at, f"{replica.name} did not say {words!r}:\n{replica.log()}"
+        time.sleep(0.01)
+
+
 def gone_within(pid: int, timeout_s: float) -> bool:
     """Whether a process has ended (it may be a zombie that nobody has reaped)."""
     try:
