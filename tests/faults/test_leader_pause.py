@@ -13,7 +13,7 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.verify import serves
 from leaderjob.model.run import Outcome
 from tests.support.commands import Lines
-from tests.support.replicas import SHORT_TTL_S, Cluster, gone_within, told, wait_for, witnessed
+from tests.support.replicas import SHORT_TTL_S, Cluster, gone_within, told, wait_for, wait_for_line, witnessed
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_leader_that_wakes_up_about_to_publish_publishes_nothing(cluster: Clus
         ]
         assert activated == sorted(activated), f"{replica.name} went back"
         assert serves(replica.state_dir, "files", pointer.record.digest)
-    assert "term_ended" in leader.log()
+    wait_for_line(leader, "term_ended")
 
     assert [attempt.outcome for attempt in again.attempts] == [Outcome.ABANDONED, Outcome.SUCCEEDED]
     assert [line["what"] for line in witnessed(effects)] == ["began", "began", "ended"]

@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_moved_aside_and_jobs_go_on(cluster: Cluster) -> 
         spoil(cluster, key)
         cluster.until(f"{key} is out of the way", _is_repaired_or_gone(cluster, key))
         assert read(cluster, f"{cluster.keys.root}quarantine/{key}") == _GARBAGE
-        assert f"record_quarantined key={cluster.keys.root}{key}" in leader.log()
+        wait_for_line(leader, f"record_quarantined key={cluster.keys.root}{key}")
         cluster.until("files is known", lambda view: "files" in view.specs)
     assert published(cluster, "after") == version + 1
     assert cluster.leader() is leader
