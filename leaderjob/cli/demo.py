@@ -106,7 +106,8 @@ async def _with_replicas(
                         return None
                     display.finish(show.report.failover)
                     if not options.leave:
-                        _print_hints(directory)
+                        if not options.as_json:
+                            _print_hints(directory)
                         await stopping.wait()
             return show.report
     finally:

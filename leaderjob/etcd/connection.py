@@ -38,7 +38,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 _NEVER_SENT = ("failed to connect", "connections to all backends failing", "dns resolution failed")
-_RETRIABLE_REFUSALS = ("not a primary lessor",)
+# A member that is just losing or handing over the leadership of etcd dropped it: nothing was done.
+_RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped")
 _PAUSE_BETWEEN_TRIES_S = 0.05
 
 
