@@ -41,14 +41,14 @@ def short_term(etcd: EmbeddedEtcd, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def patient(long_term: Cluster) -> Iterator[Cluster]:
     """A TTL of 10 s, far longer than what is tested here may take."""
-    with told(long_term.complete()):
+    with told(long_term.complete().watched()):
         yield long_term
 
 
 @pytest.fixture
 def brief(short_term: Cluster) -> Iterator[Cluster]:
     """A TTL that may pass during a test."""
-    with told(short_term.complete()):
+    with told(short_term.complete().watched()):
         yield short_term
 
 
@@ -78,7 +78,7 @@ def led_since(view: View) -> float:
 
 def test_another_leads_within_a_second_of_the_death_of_an_idle_leader(patient: Cluster) -> None:
     for _ in range(2):
-        killed = patient.leader()
+        killed = patient.watched().leader()
         killed_at = time.monotonic()
         killed.kill()
         new = patient.next_leader(killed.name)

@@ -173,6 +173,22 @@ class Cluster:
         ended = [name for name, replica in self.replicas.items() if not replica.runs]
         return self.start(*ended) if ended else self
 
+    def watched(self) -> Self:
+        """Return once each candidate holds a stream to the one before it, as long as nobody is dead.
+
+        Before that, the crash of a leader is told by its TTL alone. No record says so: the operating
+        system does.
+        """
+        candidates = sorted(
+            self.view().records[Kind.CANDIDATE].values(), key=lambda stored: stored.create_revision
+        )
+        ports = {int(stored.record.addresses["liveness"].rpartition(":")[2]) for stored in candidates[:-1]}
+        give_up_at = time.monotonic() + 15.0
+        while not ports <= _connected_ports():
+            assert time.monotonic() < give_up_at, f"nobody holds a stream to one of {ports}\n{self.logs()}"
+            time.sleep(0.01)
+        return self
+
     def view(self) -> View:
         return self.until("etcd answers", lambda view: True)
 
@@ -253,6 +269,12 @@ class Cluster:
                 await etcd.put(key, value)
 
         run_with_streams(write())
+
+
+def _connected_ports() -> set[int]:
+    """The ports of this host, over IPv4, to which a connection is established: proc_net_tcp(5)."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(fields[2].rpartition(":")[2], 16) for fields in lines if fields[3] == "01"}
 
 
 @contextmanager
