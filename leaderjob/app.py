@@ -43,6 +43,7 @@ from leaderjob.results.store import Store
 from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.serving.follower import Follower
 from leaderjob.serving.followers import follow_all
+from leaderjob.serving.served import served_sequences
 from leaderjob.settings import Settings
 from leaderjob.telemetry.events import Events, emit
 from leaderjob.version import __version__
@@ -114,7 +115,13 @@ async def run_replica(settings: Settings) -> None:
             feed=feed,
             timing=timing,
             membership=membership,
-            history_check=HistoryCheck(etcd, keys, settings.state_dir),
+            history_check=HistoryCheck(
+                etcd,
+                keys,
+                settings.replica.id,
+                settings.state_dir,
+                served=lambda: served_sequences(activation, assignments),
+            ),
             store=store,
             activation=activation,
             assignments=assignments,

@@ -1,12 +1,13 @@
 """This replica's part in the election, over and over: session, campaign, term, and again."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from leaderjob.clock import utcnow
-from leaderjob.cluster.history import HistoryCheck
+from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
 from leaderjob.engine.office import Assignment, Limits, Office
@@ -28,6 +29,7 @@ from leaderjob.recipes import (
 from leaderjob.records.feed import Feed
 from leaderjob.records.fenced import FencedWriter
 from leaderjob.records.keys import Keys
+from leaderjob.records.view import View
 from leaderjob.results.activation import Activation
 from leaderjob.results.errors import ArtifactDamaged, RecordDamaged
 from leaderjob.results.store import Store
@@ -36,6 +38,7 @@ from leaderjob.settings import Settings
 from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_S = 1.0
+_NOTE_EVERY_S = 10.0
 
 
 class Leading:
@@ -74,29 +77,74 @@ class Leading:
 
     async def run(self) -> None:
         """Until cancelled: then the term's work is stopped, office given up, and the lease revoked."""
+        told = ""
+        went_back: HistoryWentBack | None = None
         while True:
+            reason = ""
             try:
+                if went_back is not None:
+                    await self._history_check.doubt(went_back)
+                    went_back = None
                 await self._one_session()
             except* (SessionLost, CampaignLost, TermLost, NotLeader):
                 pass  # told by events where it happened; a new session, and another campaign
+            except* HistoryWentBack as errors:
+                went_back = _first(errors)
             except* LeaderjobError as errors:
-                emit(Events.CONNECTION_TROUBLE, reason="; ".join(str(error) for error in errors.exceptions))
+                reason = "; ".join(str(error) for error in errors.exceptions)
+            if reason and reason != told:
+                emit(Events.CONNECTION_TROUBLE, reason=reason)
+            told = reason
             await asyncio.sleep(_PAUSE_S)
 
     async def _one_session(self) -> None:
         session = await Session.open(self._etcd, self._timing)
-        async with session, asyncio.TaskGroup() as group:
-            heartbeat = group.create_task(self._membership.keep(session), name="heartbeat record")
+        async with session:
+            # Nothing is written before it is known that this is the store that we knew.
             try:
-                self._history = await self._history_check.check()
-            except HistoryWentBack as error:
-                emit(Events.STORE_WENT_BACK, reason=error)
-                await session.wait_lost()
+                history = await self._history_check.check()
+            except HistoryInQuestion as question:
+                emit(Events.STORE_WENT_BACK, reason=question)
+                await self._beside(session, question.history, session.wait_lost())
                 return
+            self._history = history
             try:
-                await self._campaign_and_lead(session, self._history)
+                await self._beside(session, history, self._campaign_and_lead(session, history))
             finally:
-                heartbeat.cancel()
+                await self._note()
+
+    async def _beside(self, session: Session, history: History, work: Coroutine[Any, Any, Any]) -> None:
+        """Do ``work``; beside it, be a member, and see to it that the history stays the one that it is."""
+        if _shows_another(self._feed.view, history):
+            # It may wait for revisions that the store has lost, and hear nothing.
+            await self._feed.read_again()
+        async with asyncio.TaskGroup() as group:
+            others = [
+                group.create_task(self._membership.keep(session), name="heartbeat record"),
+                group.create_task(self._lose_with_the_history(session, history), name="history: watched"),
+                group.create_task(self._keep_noting(), name="history: noted"),
+            ]
+            try:
+                await work
+            finally:
+                for other in others:
+                    other.cancel()
+
+    async def _lose_with_the_history(self, session: Session, history: History) -> None:
+        """End the session when somebody doubts the store, or accepts it as it is."""
+        await self._feed.until(lambda view: _shows_another(view, history))
+        session.lose("the record of the store's history has changed")
+
+    async def _keep_noting(self) -> None:
+        while True:
+            await asyncio.sleep(_NOTE_EVERY_S)
+            await self._note()
+
+    async def _note(self) -> None:
+        try:
+            await self._history_check.note()
+        except StateUnwritable as error:
+            emit(Events.CONNECTION_TROUBLE, reason=error)
 
     async def _campaign_and_lead(self, session: Session, history: History) -> None:
         member = self._membership.member
@@ -165,3 +213,17 @@ class Leading:
             emit(Events.SERVING_FAILED, job=job, reason=damaged)
             return None
         return active.path if active else None
+
+
+def _shows_another(view: View, history: History) -> bool:
+    """Whether another history began, or whether this one is in question is not as it was."""
+    found = view.history()
+    if found is None:
+        return False
+    shown = found.record
+    return (shown.id, shown.suspicion is None) != (history.id, history.suspicion is None)
+
+
+def _first(group: BaseExceptionGroup[HistoryWentBack]) -> HistoryWentBack:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

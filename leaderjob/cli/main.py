@@ -11,6 +11,7 @@ from leaderjob.errors import LeaderjobError
 from leaderjob.version import __version__
 
 _COMMANDS = {
+    "accept-restore": "leaderjob.cli.accept_restore",
     "demo": "leaderjob.cli.demo",
     "query": "leaderjob.cli.query",
     "run": "leaderjob.cli.run",
@@ -34,7 +35,7 @@ class _Commands(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(import_module(module), cmd_name)
+        command: click.Command = getattr(import_module(module), cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -67,6 +67,19 @@ class Etcd:
         kvs.sort(key=lambda kv: kv.create_revision)
         return RangeResult(tuple(kvs), len(kvs), revision)
 
+    async def newest(self, prefix: str) -> tuple[int, int]:
+        """How many keys begin with ``prefix``, and the highest ``mod_revision`` among them (0: no key)."""
+        request = rpc.RangeRequest(
+            key=encode_key(prefix),
+            range_end=prefix_end(prefix),
+            limit=1,
+            keys_only=True,
+            sort_order=rpc.RangeRequest.DESCEND,
+            sort_target=rpc.RangeRequest.MOD,
+        )
+        response = await self.connection.call(lambda stubs: stubs.kv.Range, request, repeatable=True)
+        return int(response.count), max((int(kv.mod_revision) for kv in response.kvs), default=0)
+
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
         """Write unconditionally; returns the revision. :raises AmbiguousWrite: it may be done or not."""
         request = rpc.PutRequest(key=encode_key(key), value=value, lease=lease)

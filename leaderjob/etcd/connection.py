@@ -71,11 +71,24 @@ class Connection:
         self._current = 0
         self._cluster_id: int | None = None
         self._highest_revision = 0
+        self._went_back: HistoryWentBack | None = None
+        self._life = 0
         self._closed = False
 
     @property
     def endpoint(self) -> str:
         return self.endpoints[self._current % len(self.endpoints)]
+
+    @property
+    def highest_revision(self) -> int:
+        """Of all linearizable answers so far; 0: there was none."""
+        return self._highest_revision
+
+    def accept_store(self) -> None:
+        """Work with the store as it is now, although it went back. Only for who has drawn the conclusions."""
+        self._highest_revision = 0
+        self._went_back = None
+        self._life += 1
 
     def move_on(self, failed: str) -> None:
         """The next call goes to another endpoint than ``failed``."""
@@ -110,9 +123,13 @@ class Connection:
         :param repeatable: doing it twice is as good as once. What is not, is tried again only where
             it surely was never sent.
         :raises EtcdUnavailable: nothing was done. :raises AmbiguousWrite: it is not known.
-        :raises RequestRefused: etcd refused it (or a subclass). :raises HistoryWentBack: see there.
+        :raises RequestRefused: etcd refused it (or a subclass).
+        :raises HistoryWentBack: the store did; from then on nothing is sent, because each write would
+            bring its revision nearer to what was seen before, until nobody could tell.
         """
-        known = self._highest_revision
+        if self._went_back is not None:
+            raise HistoryWentBack(self._went_back.known, self._went_back.found)
+        known, life = self._highest_revision, self._life
         failures: dict[str, str] = {}
         for attempt in range(2 * len(self.endpoints)):
             if attempt and attempt % len(self.endpoints) == 0:
@@ -133,7 +150,8 @@ class Connection:
                 failures[endpoint] = _describe(error)
                 self.move_on(endpoint)
                 continue
-            self._check_header(response.header, endpoint, known if linearizable else None)
+            compared = linearizable and life == self._life
+            self._check_header(response.header, endpoint, known if compared else None)
             return response
         detail = "; ".join(f"{endpoint}: {failure}" for endpoint, failure in failures.items())
         raise EtcdUnavailable(self.endpoints, detail if len(failures) > 1 else next(iter(failures.values())))
@@ -168,7 +186,8 @@ class Connection:
         if known is None:
             return
         if header.revision < known:
-            raise HistoryWentBack(known, header.revision)
+            self._went_back = HistoryWentBack(known, header.revision)
+            raise self._went_back
         self._highest_revision = max(self._highest_revision, header.revision)
 
 

@@ -51,12 +51,9 @@ class HistoryWentBack(EtcdError):
     """The store's revision fell below one seen before: it was restored from a backup or reset."""
 
     def __init__(self, known: int, found: int) -> None:
-        what = f"etcd is at revision {found}, but revision {known} was seen before"
-        if found >= known:
-            what = "this etcd store has another history than the one that was seen before"
         super().__init__(
-            f"{what}: it was restored from a backup, or reset. Leading on it could repeat fencing tokens, so "
-            "this replica serves what it has and does not stand for election"
+            f"etcd is at revision {found}, but revision {known} was seen before: it was restored from a backup, "
+            "or reset; nothing more is sent to it"
         )
         self.known = known
         self.found = found

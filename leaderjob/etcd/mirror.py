@@ -2,17 +2,23 @@
 
 After a compaction there is no history to resume from: the prefix is listed again, and the consumer
 sees the difference between the old and the new state as events. State, not silence.
+
+A watch may lag without bound, and one that waits for a revision which the store lost hears nothing at
+all. So after a while of silence a linearizable read tells whether anything was missed.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
 from leaderjob.etcd.client import Etcd
-from leaderjob.etcd.errors import Compacted
+from leaderjob.etcd.errors import Compacted, EtcdUnavailable
 from leaderjob.etcd.values import KeyValue, RangeResult
-from leaderjob.etcd.watch import RawEvent, watch
+from leaderjob.etcd.watch import RawBatch, RawEvent, watch
+
+LOOK_AGAIN_S = 30.0
 
 
 class EventKind(StrEnum):
@@ -41,10 +47,15 @@ class Batch:
     listed: bool
 
 
-async def follow(etcd: Etcd, prefix: str) -> AsyncGenerator[Batch, None]:
+async def follow(
+    etcd: Etcd, prefix: str, *, look_again_s: float = LOOK_AGAIN_S
+) -> AsyncGenerator[Batch, None]:
     """The keys below ``prefix`` as creations (one batch, perhaps empty), then what happens to them.
 
-    Runs until it is closed. :raises EtcdError: etcd cannot be listed.
+    Runs until it is closed.
+
+    :param look_again_s: after so many seconds without an event, a read tells whether any was missed.
+    :raises EtcdError: etcd cannot be listed. :raises HistoryWentBack: the store did.
     """
     state: dict[str, KeyValue] = {}
     while True:
@@ -53,13 +64,47 @@ async def follow(etcd: Etcd, prefix: str) -> AsyncGenerator[Batch, None]:
         state = {kv.key: kv for kv in listing.kvs}
         raw_batches = watch(etcd.connection, prefix, start_revision=listing.revision + 1, prefix=True)
         try:
-            async with aclosing(raw_batches):
-                async for raw in raw_batches:
+            current = _while_current(etcd, prefix, raw_batches, state, look_again_s)
+            async with aclosing(raw_batches), aclosing(current):
+                async for raw in current:
                     yield Batch(
                         tuple(_apply(state, event) for event in raw.events), raw.revision, listed=False
                     )
         except Compacted:
             continue
+
+
+async def _while_current(
+    etcd: Etcd,
+    prefix: str,
+    batches: AsyncGenerator[RawBatch, None],
+    state: dict[str, KeyValue],
+    look_again_s: float,
+) -> AsyncGenerator[RawBatch, None]:
+    """What the watch brings; ends when it is silent although the store has other keys than ``state``."""
+    while True:
+        coming = asyncio.ensure_future(anext(batches))
+        try:
+            while not coming.done():
+                await asyncio.wait([coming], timeout=look_again_s)
+                if not coming.done() and await _has_changed(etcd, prefix, state):
+                    return
+        finally:
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait([coming])
+        yield coming.result()
+
+
+async def _has_changed(etcd: Etcd, prefix: str, state: dict[str, KeyValue]) -> bool:
+    """Whether the store has other keys below ``prefix``: it would have another number of them, or one
+    that was modified later. Where etcd does not answer there is no news."""
+    try:
+        count, newest = await etcd.newest(prefix)
+    except EtcdUnavailable:
+        return False
+    known = max((kv.mod_revision for kv in state.values()), default=0)
+    return count != len(state) or newest != known
 
 
 def difference(state: dict[str, KeyValue], listing: RangeResult) -> tuple[Event, ...]:

@@ -15,7 +15,7 @@ from typing import Self
 
 from leaderjob.clock import boottime
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Etcd, EtcdError, LeaseNotFound
+from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack, LeaseNotFound
 from leaderjob.recipes.errors import SessionLost
 from leaderjob.telemetry.events import Events, emit
 
@@ -147,6 +147,9 @@ class Session:
                 failed = False
             except LeaseNotFound as gone:
                 self.lose(str(gone))
+                return
+            except HistoryWentBack as error:
+                self.lose(str(error))
                 return
             except EtcdError as error:
                 if not failed:

@@ -86,9 +86,29 @@ class Feed:
         self._etcd = etcd
         self._keys = keys
         self._changed = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Follow the namespace until cancelled; where etcd cannot be listed, try again."""
+        try:
+            while True:
+                self._following = asyncio.create_task(self._follow(), name="feed: stream")
+                await asyncio.wait([self._following])
+                if not self._following.cancelled():
+                    self._following.result()
+        finally:
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.gather(self._following, return_exceptions=True)
+
+    async def read_again(self) -> None:
+        """Drop what is followed and list anew: the store is another one. Returns once the view shows it."""
+        old = self.view
+        if self._following is not None:
+            self._following.cancel()
+        await self.until(lambda view: view is not old)
+
+    async def _follow(self) -> None:
         troubled = False
         while True:
             fresh = View()

@@ -1,7 +1,6 @@
 """When etcd does not answer, or another one does: failover, and what an unanswered write means."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -16,10 +15,13 @@ from leaderjob.etcd import (
     AmbiguousWrite,
     Etcd,
     EtcdUnavailable,
+    EventKind,
     HistoryWentBack,
     OtherCluster,
+    follow,
 )
 from leaderjob.etcd.watch import watch
+from tests.support.backups import Backup
 from tests.support.cuttable import Cuttable
 from tests.support.streams import run_with_streams
 
@@ -223,24 +225,53 @@ def test_a_keepalive_that_is_not_answered_moves_on_to_the_next_endpoint(etcd: Em
     run_with_streams(main())
 
 
-def test_a_store_that_was_restored_from_an_older_backup_is_refused(
+def test_a_store_that_was_restored_from_an_older_backup_is_sent_nothing_more(
     own_etcd: EmbeddedEtcd, tmp_path: Path
 ) -> None:
-    store, backup = own_etcd.directory / "store", tmp_path / "backup"
-
     async def main() -> None:
         async with Etcd([own_etcd.endpoint]) as client:
             await client.put("/key", b"1")
-            own_etcd.kill()
-            shutil.copytree(store, backup)
-            await own_etcd.start()
+            backup = Backup(own_etcd, tmp_path / "backup")
+            await backup.take()
             newest = await client.put("/key", b"2")
-            own_etcd.kill()
-            shutil.rmtree(store)
-            backup.rename(store)
-            await own_etcd.start()
+            await backup.restore()
             with pytest.raises(HistoryWentBack) as caught:
                 await client.get("/key")
             assert (caught.value.found, caught.value.known) == (newest - 1, newest)
+            with pytest.raises(HistoryWentBack):
+                await client.put("/key", b"3")
+            client.connection.accept_store()
+            found = await client.get("/key")
+            assert found is not None
+            assert (found.value, found.mod_revision) == (b"1", newest - 1)
+
+    run_with_streams(main())
+
+
+def test_a_prefix_is_followed_on_in_a_store_that_lost_the_revision_it_waits_for(
+    own_etcd: EmbeddedEtcd, tmp_path: Path
+) -> None:
+    """The watch that was under way asks for a revision which is to come: it hears nothing until then."""
+
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as client, Etcd([own_etcd.endpoint]) as other:
+            await client.put("/prefix/kept", b"")
+            backup = Backup(own_etcd, tmp_path / "backup")
+            await backup.take()
+            for number in range(100):
+                await client.put("/prefix/lost", str(number).encode())
+            async with aclosing(follow(client, "/prefix/", look_again_s=0.2)) as batches:
+                assert {event.key for event in (await anext(batches)).events} == {
+                    "/prefix/kept",
+                    "/prefix/lost",
+                }
+                await backup.restore()
+                await other.put("/prefix/new", b"")
+                client.connection.accept_store()
+                events = (await anext(batches)).events
+            assert [(event.kind, event.key) for event in events] == [
+                (EventKind.DELETED, "/prefix/lost"),
+                (EventKind.CREATED, "/prefix/new"),
+            ]
 
     run_with_streams(main())
