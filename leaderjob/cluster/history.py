@@ -153,15 +153,16 @@ class HistoryCheck:
     async def _read(self) -> tuple[History | None, int, int]:
         """The record (None: there is none that can be read), its ``mod_revision``, and the store's revision."""
         found = await self._etcd.range(self._keys.history)
-        if found.first is None:
+        kv = next((kv for kv in found.kvs if kv.key == self._keys.history), None)
+        if kv is None:
             return None, 0, found.revision
         try:
-            record = decode(Kind.HISTORY, found.first).record
+            record = decode(Kind.HISTORY, kv).record
         except CorruptRecord as corrupt:
             emit(Events.RECORD_QUARANTINED, reason=corrupt)
-            return None, found.first.mod_revision, found.revision
+            return None, kv.mod_revision, found.revision
         assert isinstance(record, History)
-        return record, found.first.mod_revision, found.revision
+        return record, kv.mod_revision, found.revision
 
     async def _replace(self, mod_revision: int, history: History) -> bool:
         """Whether it was written. An unanswered write may land at any time: then read again."""

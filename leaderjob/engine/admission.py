@@ -84,7 +84,9 @@ class Admission:
         for run in runs:
             key = self._office.keys.run(run.job, run.id)
             ops.append(Txn((absent(key),), (Put(key, run.to_bytes()),)))
-        revision = await self._office.writer.commit([modified_at(self._key, timetable.mod_revision)], ops)
+        committed = await self._office.writer.commit_nested(
+            [modified_at(self._key, timetable.mod_revision)], ops
+        )
         for refusal in decision.refused:
             emit(
                 Events.FIRES_REFUSED,
@@ -94,8 +96,21 @@ class Admission:
                 reason=refusal.reason,
                 term=self._office.token,
             )
-        written = Stored(self._key, wanted, timetable.create_revision, revision)
-        return written, await self._confirm(admitted) if admitted is not None else None
+        written = Stored(self._key, wanted, timetable.create_revision, committed.revision)
+        if admitted is None:
+            return written, None
+        if not committed.nested[-1]:
+            emit(
+                Events.FIRES_REFUSED,
+                job=admitted.job,
+                run=admitted.id,
+                reason="its key is occupied: there is a record of that run already",
+                term=self._office.token,
+            )
+            return written, None
+        emit(Events.RUN_ADMITTED, job=admitted.job, run=admitted.id, term=self._office.token)
+        key = self._office.keys.run(admitted.job, admitted.id)
+        return written, Stored(key, admitted, committed.revision, committed.revision)
 
     async def _change_schedule(self, old: Stored[Timetable]) -> Stored[Timetable]:
         """The schedule is another one now. What was due of the old one is accounted for as missed; the
@@ -123,16 +138,6 @@ class Admission:
             schedule=self._spec.schedule,
             time_zone=self._spec.time_zone,
         )
-
-    async def _confirm(self, admitted: Run) -> Stored[Run] | None:
-        """The run as it was created; None if its key was occupied, so that this fire was run before."""
-        key = self._office.keys.run(admitted.job, admitted.id)
-        found = await self._office.leadership.etcd.get(key)
-        if found is None or found.value != admitted.to_bytes():
-            emit(Events.FIRES_REFUSED, job=admitted.job, run=admitted.id, reason="its key exists already")
-            return None
-        emit(Events.RUN_ADMITTED, job=admitted.job, run=admitted.id, term=self._office.token)
-        return Stored(key, admitted, found.create_revision, found.mod_revision)
 
     async def _read(self) -> Stored[Timetable] | None:
         found = await self._office.leadership.etcd.get(self._key)

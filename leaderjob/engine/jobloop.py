@@ -9,12 +9,13 @@ from leaderjob.engine.admission import Admission
 from leaderjob.engine.dispatch import Dispatch
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Put, Txn, absent, modified_at
+from leaderjob.etcd import Put, absent, modified_at
 from leaderjob.model.command import Command
 from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Cause, Run, State
 from leaderjob.records.fenced import Conflict
-from leaderjob.records.stored import Stored
+from leaderjob.records.keys import Kind
+from leaderjob.records.stored import CorruptRecord, Stored, decode
 from leaderjob.telemetry.events import Events, emit
 
 _ANNOUNCE_TRIES = 5
@@ -48,7 +49,9 @@ class JobLoop:
     async def run(self) -> None:
         """Until the term ends. :raises NotLeader: it has. :raises TermLost: it is no longer certain."""
         async with self._deciding:
-            await self._announce()
+            announced = await self._announce()
+            # What this term wrote before its job's loop broke may not be in the view yet.
+            await self._office.feed.until(lambda view: view.revision >= announced)
             self._pending = deque(self._office.feed.view.unfinished_runs(self._spec.name))
             await self._admission.open()
         self.sound()
@@ -92,7 +95,6 @@ class JobLoop:
             return
         async with self._deciding:
             reason = self._why_not(command.record)
-            now = utcnow()
             if reason is not None:
                 await refuse(self._office, command, reason)
                 return
@@ -101,20 +103,46 @@ class JobLoop:
                 job=self._spec.name,
                 cause=Cause.TRIGGER,
                 state=State.ADMITTED,
-                created=now,
+                created=utcnow(),
                 params={**self._spec.params, **command.record.params},
             )
-            key = self._office.keys.run(run.job, run.id)
-            done = command.record.model_copy(
-                update={"done": now, "accepted": True, "outcome": f"run {run.id} was admitted"}
+            try:
+                await self._admit(command, run)
+            except Conflict:
+                await self._answer_repeated(command, run)
+
+    async def _admit(self, command: Stored[Command], run: Run) -> None:
+        """:raises Conflict: the command was changed, or there is a run with its id."""
+        key = self._office.keys.run(run.job, run.id)
+        done = command.record.model_copy(
+            update={"done": run.created, "accepted": True, "outcome": f"run {run.id} was admitted"}
+        )
+        revision = await self._office.writer.commit(
+            [modified_at(command.key, command.mod_revision), absent(key)],
+            [Put(command.key, done.to_bytes()), Put(key, run.to_bytes())],
+        )
+        emit(Events.RUN_ADMITTED, job=run.job, run=run.id, by=command.record.by, term=self._office.token)
+        self._pending.append(Stored(key, run, revision, revision))
+        self._work.set()
+
+    async def _answer_repeated(self, command: Stored[Command], run: Run) -> None:
+        """The command's id is its idempotency key: it admitted its run before, or the id is another run's.
+
+        :raises Conflict: neither; the command was changed.
+        """
+        found = await self._office.leadership.etcd.get(self._office.keys.run(run.job, run.id))
+        if found is None:
+            raise Conflict(f"command {command.record.id} was changed or withdrawn meanwhile")
+        try:
+            before = decode(Kind.RUN, found).record
+        except CorruptRecord:
+            before = None
+        if isinstance(before, Run) and (before.cause, before.params) == (Cause.TRIGGER, run.params):
+            await _consume(self._office, command, accepted=True, outcome=f"run {run.id} was admitted before")
+        else:
+            await refuse(
+                self._office, command, f"another run is called {run.id}: trigger again, with another id"
             )
-            revision = await self._office.writer.commit(
-                [modified_at(command.key, command.mod_revision)],
-                [Put(command.key, done.to_bytes()), Txn((absent(key),), (Put(key, run.to_bytes()),))],
-            )
-            emit(Events.RUN_ADMITTED, job=run.job, run=run.id, by=command.record.by, term=self._office.token)
-            self._pending.append(Stored(key, run, revision, revision))
-            self._work.set()
 
     @property
     def _active_run(self) -> str | None:
@@ -131,16 +159,15 @@ class JobLoop:
             return str(error)
         return None
 
-    async def _announce(self) -> None:
-        """Write the definition in force."""
+    async def _announce(self) -> int:
+        """Write the definition in force; returns the revision."""
         key = self._office.keys.spec(self._spec.name)
         for _ in range(_ANNOUNCE_TRIES):
             found = await self._office.leadership.etcd.get(key)
             try:
-                await self._office.writer.commit(
+                return await self._office.writer.commit(
                     [modified_at(key, found.mod_revision if found else 0)], [Put(key, self._spec.to_bytes())]
                 )
-                return
             except Conflict:
                 continue  # somebody else's hand was in it; ours is the definition in force
         raise Conflict(
@@ -150,8 +177,20 @@ class JobLoop:
 
 async def refuse(office: Office, command: Stored[Command], reason: str) -> None:
     """Consume a command without an effect, saying why."""
-    done = command.record.model_copy(update={"done": utcnow(), "accepted": False, "outcome": reason})
+    await _consume(office, command, accepted=False, outcome=reason)
+    asked = command.record
+    emit(
+        Events.COMMAND_REFUSED,
+        command=asked.id,
+        job=asked.job,
+        by=asked.by,
+        reason=reason,
+        term=office.token,
+    )
+
+
+async def _consume(office: Office, command: Stored[Command], *, accepted: bool, outcome: str) -> None:
+    done = command.record.model_copy(update={"done": utcnow(), "accepted": accepted, "outcome": outcome})
     await office.writer.commit(
         [modified_at(command.key, command.mod_revision)], [Put(command.key, done.to_bytes())]
     )
-    emit(Events.COMMAND_REFUSED, command=done.id, job=done.job, by=done.by, reason=reason, term=office.token)

@@ -5,7 +5,7 @@ from the highest version, the definitions of jobs and the store's history from m
 candidates are left alone: they live on leases of others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, modified_at
@@ -13,7 +13,7 @@ from leaderjob.model.artifact import Pointer
 from leaderjob.model.job import JobSpec
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
-from leaderjob.records.view import Quarantined
+from leaderjob.records.view import Quarantined, View
 from leaderjob.telemetry.events import Events, emit
 
 _NOT_OURS = (Kind.MEMBER, Kind.CANDIDATE)
@@ -24,11 +24,20 @@ async def move_corrupt_records_aside(office: Office, specs: Mapping[str, JobSpec
 
     :param specs: the definitions in force, by the job's name.
     """
+    tried: set[tuple[str, int]] = set()
+
+    def untried(view: View) -> Iterator[tuple[str, Quarantined]]:
+        for key, found in view.quarantined.items():
+            if found.place.kind not in _NOT_OURS and (key, found.kv.mod_revision) not in tried:
+                yield key, found
+
     while True:
-        for key, found in list(office.feed.view.quarantined.items()):
-            if found.place.kind not in _NOT_OURS:
-                await _move_aside(office, specs, key, found)
-        await office.feed.changed()
+        view = await office.feed.until(lambda view: any(untried(view)))
+        tried &= {(key, found.kv.mod_revision) for key, found in view.quarantined.items()}
+        for key, found in list(untried(view)):
+            # The feed lags behind our own writes: what was moved aside may still look as if it were there.
+            tried.add((key, found.kv.mod_revision))
+            await _move_aside(office, specs, key, found)
 
 
 async def _move_aside(office: Office, specs: Mapping[str, JobSpec], key: str, found: Quarantined) -> None:
@@ -40,7 +49,7 @@ async def _move_aside(office: Office, specs: Mapping[str, JobSpec], key: str, fo
             [modified_at(key, found.kv.mod_revision)], [Put(aside, found.kv.value), put_or_delete]
         )
     except Conflict:
-        return  # it was changed meanwhile
+        return  # it was changed meanwhile; the feed will show what it is now
     emit(Events.RECORD_QUARANTINED, key=key, moved_to=aside, reason=found.reason, term=office.token)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import field_validator, model_validator
 
 from leaderjob.model.record import Record
+from leaderjob.names import Name
 
 PIECE_BYTES = 4 * 1024 * 1024
 MAX_FILES = 100_000
@@ -94,8 +95,8 @@ class Manifest(Record):
 class Staged(Record):
     """``results/<job>/staged/<run>``: the bytes are ready on the leader, but not published."""
 
-    job: str
-    run: str
+    job: Name
+    run: Name
     token: int
     digest: str
     manifest_bytes: int
@@ -118,7 +119,7 @@ class Version(Record):
 
     version: int
     sequence: int
-    run: str
+    run: Name
     token: int
     digest: str
     manifest_bytes: int

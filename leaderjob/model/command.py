@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from leaderjob.model.record import Record
+from leaderjob.names import Name
 
 
 class CommandKind(StrEnum):
@@ -17,9 +18,9 @@ class Command(Record):
     The id is the idempotency key: a triggered run has the command's id.
     """
 
-    id: str
+    id: Name
     kind: CommandKind
-    job: str
+    job: Name
     created: datetime
     expires: datetime
     params: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from leaderjob.model.record import Record
+from leaderjob.names import Name
 
 
 class Overlap(StrEnum):
@@ -39,7 +40,7 @@ class JobSpec(Record):
     :param schedule_error: why the schedule cannot be used; the job then only runs when triggered.
     """
 
-    name: str
+    name: Name
     reference: str
     description: str = ""
     schedule: tuple[str, ...] = ()

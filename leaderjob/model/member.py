@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from leaderjob.model.record import Record
+from leaderjob.names import Name
 
 
 class Role(StrEnum):
@@ -25,7 +26,7 @@ class Member(Record):
     ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``.
     """
 
-    replica: str
+    replica: Name
     incarnation: str
     role: Role
     release: str
@@ -42,7 +43,7 @@ class Candidate(Record):
     ``leading_since`` is proclaimed by the winner: from then on it acts as the leader.
     """
 
-    replica: str
+    replica: Name
     incarnation: str
     addresses: dict[str, str]
     since: datetime

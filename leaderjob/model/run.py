@@ -15,6 +15,7 @@ from typing import Any
 
 from leaderjob.errors import LeaderjobError
 from leaderjob.model.record import Record
+from leaderjob.names import Name
 
 
 class State(StrEnum):
@@ -78,8 +79,8 @@ class FireRange(Record):
 class Run(Record):
     """``runs/<job>/<id>``: one accepted fire, or the reason why it was not accepted."""
 
-    id: str
-    job: str
+    id: Name
+    job: Name
     cause: Cause
     state: State
     created: datetime

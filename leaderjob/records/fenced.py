@@ -8,12 +8,14 @@ compared with what was to be written.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import (
     AmbiguousWrite,
     Compare,
+    EtcdError,
     EtcdUnavailable,
     Get,
     NoSpace,
@@ -23,6 +25,7 @@ from leaderjob.etcd import (
     TxnResult,
 )
 from leaderjob.recipes import Leadership, NotLeader, fence
+from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_S = 0.1
 
@@ -31,12 +34,22 @@ class Conflict(LeaderjobError):
     """A record is no longer as it was read: read again and decide again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A write that was done, at ``revision``; ``nested`` has, for each nested transaction in the order of
+    the operations, whether its compares held."""
+
+    revision: int
+    nested: tuple[bool, ...]
+
+
 class FencedWriter:
     """Commits writes of one term."""
 
     def __init__(self, leadership: Leadership) -> None:
         self.leadership = leadership
         self._fence = fence(leadership.term)
+        self._troubled = False
 
     async def commit(self, compares: Sequence[Compare], ops: Sequence[Op]) -> int:
         """Write ``ops`` if the term is in office and ``compares`` hold; returns the revision.
@@ -49,37 +62,74 @@ class FencedWriter:
         :raises NotLeader: a newer term is in office. :raises TermLost: the trust deadline has passed.
         :raises ValueTooLarge: more than 124 compares, 126 operations or 125 puts; it was not sent.
         """
+        return (await self.commit_nested(compares, ops)).revision
+
+    async def commit_nested(self, compares: Sequence[Compare], ops: Sequence[Op]) -> Committed:
+        """As :meth:`commit`, and tells what became of the transactions among ``ops``.
+
+        Each of these only puts, and only where its compares hold.
+        """
         term = self.leadership.term
-        puts = [op for op in ops if isinstance(op, Put)]
-        failure: list[Op] = [Txn(self._fence), *(Get(put.key) for put in puts)]
-        ambiguous = False
+        failure: list[Op] = [Txn(self._fence), *(Get(put.key) for put in _puts(ops))]
+        ambiguous = told = False
         while True:
             self.leadership.check()
             try:
                 result = await self.leadership.etcd.txn([*self._fence, *compares], ops, failure)
-            except AmbiguousWrite:
-                ambiguous = True
-            except (EtcdUnavailable, NoSpace):
-                pass
+            except (AmbiguousWrite, EtcdUnavailable, NoSpace) as error:
+                ambiguous = ambiguous or isinstance(error, AmbiguousWrite)
+                if not told:
+                    self._tell(error)
+                told = True
             else:
+                self._troubled = False
                 if result.succeeded:
-                    return result.revision
-                inner = result.results[0]
-                if not (isinstance(inner, TxnResult) and inner.succeeded):
+                    inner = (each.succeeded for each in result.results if isinstance(each, TxnResult))
+                    return Committed(result.revision, tuple(inner))
+                fenced = result.results[0]
+                if not (isinstance(fenced, TxnResult) and fenced.succeeded):
                     self.leadership.end("a newer term is in office, or the key is gone")
                     raise NotLeader(f"term {term.token} no longer holds office; the write was refused")
-                if ambiguous and (revision := _landed(puts, result)) is not None:
-                    return revision
+                if ambiguous and (landed := _landed(ops, result)) is not None:
+                    return landed
                 raise Conflict("a record has changed since it was read; nothing was written")
             await asyncio.sleep(_PAUSE_S)
 
+    def _tell(self, error: EtcdError) -> None:
+        """Report trouble once, however many writes wait for its end."""
+        if not self._troubled:
+            emit(Events.CONNECTION_TROUBLE, term=self.leadership.term.token, reason=error)
+        self._troubled = True
 
-def _landed(puts: Sequence[Put], result: TxnResult) -> int | None:
-    """The revision at which the unanswered write was committed, if what it puts is what is there."""
-    revision = None
-    for index, put in enumerate(puts, start=1):
-        found = result.range(index).first
-        if found is None or found.value != put.value:
-            return None
-        revision = max(revision or 0, found.mod_revision)
-    return revision
+
+def _puts(ops: Sequence[Op]) -> Iterator[Put]:
+    """All that may be put, by nested transactions too."""
+    for op in ops:
+        if isinstance(op, Put):
+            yield op
+        elif isinstance(op, Txn):
+            yield from _puts(op.success)
+
+
+def _landed(ops: Sequence[Op], result: TxnResult) -> Committed | None:
+    """The unanswered write as it was committed, if what it puts is what is there.
+
+    A nested transaction was done if what it puts was created or modified at the same revision.
+    """
+    found = {put.key: result.range(index).first for index, put in enumerate(_puts(ops), start=1)}
+    revisions = set()
+    for put in ops:
+        if isinstance(put, Put):
+            kv = found[put.key]
+            if kv is None or kv.value != put.value:
+                return None
+            revisions.add(kv.mod_revision)
+    if len(revisions) != 1:
+        return None  # nothing was put, or not in one transaction
+    revision = revisions.pop()
+
+    def done(txn: Txn) -> bool:
+        standing = [found[put.key] for put in _puts(txn.success)]
+        return all(kv is not None and revision in (kv.create_revision, kv.mod_revision) for kv in standing)
+
+    return Committed(revision, tuple(done(op) for op in ops if isinstance(op, Txn)))

@@ -13,25 +13,26 @@ from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
 from leaderjob.model.run import Progress, Run
 
-_NAME = r"([a-z0-9][a-z0-9._-]*)"
+_NAME = r"[a-z0-9][a-z0-9._-]*"
 
 
 class Kind(Enum):
     """Each kind of key below the namespace: its pattern, and the record under it.
 
-    The groups of a pattern are the names in a key: job, then run, attempt or version.
+    The groups of a pattern are the names in a key: job, then run, attempt or version. A group that is
+    called as a field of the record says what that field has to say, too.
     """
 
     CANDIDATE = (r"election/([0-9a-f]+)", Candidate)
-    MEMBER = (rf"members/{_NAME}", Member)
-    SPEC = (rf"jobs/{_NAME}/spec", JobSpec)
-    TIMETABLE = (rf"jobs/{_NAME}/schedule", Timetable)
-    RUN = (rf"runs/{_NAME}/{_NAME}", Run)
-    PROGRESS = (rf"progress/{_NAME}/{_NAME}/([0-9]+)", Progress)
-    STAGED = (rf"results/{_NAME}/staged/{_NAME}", Staged)
-    POINTER = (rf"results/{_NAME}/current", Pointer)
-    VERSION = (rf"results/{_NAME}/versions/([0-9]+)", Version)
-    COMMAND = (rf"commands/{_NAME}", Command)
+    MEMBER = (rf"members/(?P<replica>{_NAME})", Member)
+    SPEC = (rf"jobs/(?P<name>{_NAME})/spec", JobSpec)
+    TIMETABLE = (rf"jobs/({_NAME})/schedule", Timetable)
+    RUN = (rf"runs/(?P<job>{_NAME})/(?P<id>{_NAME})", Run)
+    PROGRESS = (rf"progress/({_NAME})/({_NAME})/([0-9]+)", Progress)
+    STAGED = (rf"results/(?P<job>{_NAME})/staged/(?P<run>{_NAME})", Staged)
+    POINTER = (rf"results/({_NAME})/current", Pointer)
+    VERSION = (rf"results/({_NAME})/versions/(?P<version>[0-9]+)", Version)
+    COMMAND = (rf"commands/(?P<id>{_NAME})", Command)
     HISTORY = (r"meta/history", History)
 
     @property
@@ -42,6 +43,11 @@ class Kind(Enum):
     def record(self) -> type[Record]:
         record: type[Record] = self.value[1]
         return record
+
+    def fields_in(self, key: str) -> dict[str, str]:
+        """What a key of this kind says of the record under it, by the record's fields."""
+        match = re.fullmatch(f".*/{self.pattern}", key, re.DOTALL)
+        return match.groupdict() if match else {}
 
 
 @dataclass(frozen=True, slots=True)

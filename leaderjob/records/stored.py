@@ -29,7 +29,7 @@ class Stored(Generic[RecordT_co]):
 
 
 def decode(kind: Kind, kv: KeyValue) -> Stored[Record]:
-    """:raises CorruptRecord: the bytes are not a record of that kind."""
+    """:raises CorruptRecord: the bytes are not a record of that kind, or it is that of another key."""
     try:
         record = kind.record.from_bytes(kv.value)
     except ValidationError as error:
@@ -38,4 +38,11 @@ def decode(kind: Kind, kv: KeyValue) -> Stored[Record]:
         raise CorruptRecord(
             f"the value of {kv.key} is not a {kind.name.lower()} record: {where + ': ' if where else ''}{first['msg']}"
         ) from error
+    for field, name in kind.fields_in(kv.key).items():
+        found = getattr(record, field)
+        if str(found) != name:
+            raise CorruptRecord(
+                f"the value of {kv.key} is a {kind.name.lower()} record of another key: its {field} is "
+                f"{found!r}, the key says {name!r}; write it under the key that it belongs to"
+            )
     return Stored(kv.key, record, kv.create_revision, kv.mod_revision, kv.lease)

@@ -8,7 +8,7 @@ import pytest
 
 from leaderjob.clock import boottime
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Delete, Etcd, Put, ValueTooLarge, absent, modified_at
+from leaderjob.etcd import Delete, Etcd, Op, Put, Txn, ValueTooLarge, absent, modified_at
 from leaderjob.recipes import Leadership, NotLeader, TermLost
 from leaderjob.records.fenced import Conflict, FencedWriter
 from tests.support.candidates import Place, campaigning
@@ -143,6 +143,35 @@ def test_an_unanswered_write_that_was_committed_is_recognised_as_done(
                 found = await it.outside.get(key)
                 assert found is not None
                 assert (found.mod_revision, found.version) == (revision, 1)
+
+    run_with_streams(main(), timeout_s=10)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_write_tells_which_of_its_nested_transactions_were_done(
+    etcd: EmbeddedEtcd, namespace: str, answered: bool
+) -> None:
+    async def main() -> None:
+        async with desk(etcd, namespace) as it:
+            occupied, free = f"{it.key}/occupied", f"{it.key}/free"
+            await it.outside.put(occupied, b"new")
+            ops: list[Op] = [
+                Put(it.key, b"1"),
+                *(Txn((absent(key),), (Put(key, b"new"),)) for key in (occupied, free)),
+            ]
+            if not answered:
+                it.proxy.cut(requests=False)
+            writing = asyncio.ensure_future(it.writer.commit_nested([absent(it.key)], ops))
+            if not answered:
+                while await it.value() is None:
+                    assert not writing.done()
+                await it.outside.put(free, b"changed meanwhile")
+                it.proxy.reset()
+                it.proxy.heal()
+            committed = await writing
+            found = await it.outside.get(it.key)
+            assert found is not None
+            assert (committed.revision, committed.nested) == (found.mod_revision, (False, True))
 
     run_with_streams(main(), timeout_s=10)
 

@@ -1,12 +1,15 @@
 """Values under our prefix that nobody can read: kept, warned of, and in nobody's way."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.artifact import Staged
+from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.run import Outcome
 from tests.support.etcd import etcdctl
 from tests.support.replicas import Cluster, told, wait_for_line
@@ -70,6 +73,34 @@ def test_what_cannot_be_read_is_moved_aside_and_jobs_go_on(cluster: Cluster) -> 
     assert published(cluster, "after") == version + 1
     assert cluster.leader() is leader
     assert "part_broken" not in leader.log()
+
+
+@pytest.mark.parametrize(
+    ("identity", "complaint"),
+    [("../../../escaped", "is not a name"), ("UPPER", "is not a name"), ("another", "the key says 'mine'")],
+)
+def test_a_command_that_is_not_called_as_its_key_does_nothing_and_blocks_nobody(
+    cluster: Cluster, identity: str, complaint: str
+) -> None:
+    now = utcnow()
+    written = Command(
+        id="mine",
+        kind=CommandKind.TRIGGER,
+        job="files",
+        created=now,
+        expires=now + timedelta(minutes=5),
+        params={"text": "x"},
+    )
+    value = written.model_copy(update={"id": identity}).to_bytes()
+    key = cluster.keys.command("mine")
+    before = {run.record.id for run in cluster.view().runs("files")}
+    cluster.put(key, value)
+    published(cluster, "after it")
+    cluster.until("it was moved aside", lambda view: key not in view.quarantined)
+    assert read(cluster, cluster.keys.quarantine(key)) == value.decode()
+    wait_for_line(cluster.leader(), complaint)
+    assert len({run.record.id for run in cluster.view().runs("files")} - before) == 1
+    assert not list(cluster.directory.rglob("*escaped*"))
 
 
 def _is_repaired_or_gone(cluster: Cluster, key: str) -> Any:

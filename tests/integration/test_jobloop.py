@@ -1,0 +1,83 @@
+"""The loop of one job, begun again within a term: it goes by what the term wrote, not by what it has seen of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from leaderjob.clock import utcnow
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.engine.jobloop import JobLoop
+from leaderjob.model.command import Command
+from leaderjob.model.run import Cause, Outcome, Run, State
+from leaderjob.records.keys import Kind
+from leaderjob.records.stored import Stored
+from leaderjob.records.view import View
+from tests.support.cuttable import Cuttable
+from tests.support.office import Seat, assigned, going_on, seated, trigger
+from tests.support.streams import run_with_streams
+
+
+def admitted() -> Run:
+    return Run(
+        id="r", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow(), params={"value": 1}
+    )
+
+
+@asynccontextmanager
+async def lagging(
+    etcd: EmbeddedEtcd, namespace: str, directory: Path
+) -> AsyncIterator[tuple[Seat, Cuttable]]:
+    """An office whose feed is cut off by the proxy, once it is told to, until the next write was done."""
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        seated(etcd.endpoint, namespace, directory, fed_through=proxy.endpoint) as seat,
+    ):
+
+        async def heal() -> None:
+            proxy.heal()  # what was held arrives in a later turn of the event loop
+
+        seat.writer.after = heal
+        yield seat, proxy
+
+
+def test_a_loop_that_begins_again_carries_out_what_its_term_admitted_a_moment_ago(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
+            proxy.cut()
+            await seat.outside.put(seat.keys.run("j", "r"), admitted().to_bytes())
+            async with going_on(JobLoop(seat.office, assigned("j")).run()):
+                view = await seat.feed.until(_is_over)
+            found = view.get(Kind.RUN, "j", "r")
+            assert found is not None
+            assert found.record.outcome is Outcome.SUCCEEDED
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_loop_that_begins_again_leaves_alone_what_its_term_ended_a_moment_ago(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
+            key = seat.keys.run("j", "r")
+            revision = await seat.outside.put(key, admitted().to_bytes())
+            await seat.feed.until(lambda view: view.revision >= revision)
+            proxy.cut()
+            await seat.outside.put(key, admitted().finish(Outcome.CANCELLED, now=utcnow()).to_bytes())
+            asked = trigger("next", "j", value=1)
+            revision = await seat.outside.put(seat.keys.command("next"), asked.to_bytes())
+            loop = JobLoop(seat.office, assigned("j"))
+            async with going_on(loop.run()):
+                await loop.trigger(Stored(seat.keys.command("next"), asked, revision, revision))
+            found = await seat.outside.get(seat.keys.command("next"))
+            assert found is not None
+            assert Command.from_bytes(found.value).outcome == "run next was admitted"
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def _is_over(view: View) -> bool:
+    found = view.get(Kind.RUN, "j", "r")
+    return found is not None and found.record.state is State.DONE
