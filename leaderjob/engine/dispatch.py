@@ -5,14 +5,14 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from leaderjob.clock import utcnow
-from leaderjob.engine.hold import hold
+from leaderjob.clock import boottime, utcnow
+from leaderjob.engine.hold import hold, hold_after_own
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Delete, Op, Put, modified_at
-from leaderjob.execution.attempt import AttemptEnd, run_attempt
+from leaderjob.execution.attempt import TRUST_POLL_S, AttemptEnd, run_attempt
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Outcome, Run
@@ -33,6 +33,7 @@ class Dispatch:
         self._office = office
         self._spec = assignment.spec
         self._over: str | None = None
+        self._unreaped_since: float | None = None
 
     def is_over(self, run: Stored[Run]) -> bool:
         """Whether the ledger has that run as over by now, though it may still be tidied up after it."""
@@ -45,7 +46,7 @@ class Dispatch:
 
         :raises NotLeader: the term is over. :raises TermLost: its trust deadline has passed.
         """
-        ready = await self._after_former_term(run)
+        ready = await self._after_former_attempt(run)
         while ready.record.outcome is None:
             ready = await self._attempt(ready)
         done = ready.record
@@ -60,33 +61,51 @@ class Dispatch:
         )
         return done
 
-    async def _after_former_term(self, run: Stored[Run]) -> Stored[Run]:
-        """Settle what an older term left: wait for its workers, then restart or abandon the run."""
-        if run.record.attempt is None:
+    async def _after_former_attempt(self, run: Stored[Run]) -> Stored[Run]:
+        """Settle what was left behind: wait for the workers, then restart or abandon the run.
+
+        An unfinished attempt of this very term was left by the part of it that broke and began again. That
+        counts as a lost leader, so that it cannot go on for ever.
+        """
+        attempt = run.record.attempt
+        if attempt is None:
             return run
         await hold(self._office, run.record)
-        settled = run.record
-        now = utcnow()
-        if settled.attempt and settled.attempt.ended is None:
-            reason = f"the leader of term {settled.attempt.token} ({settled.attempt.replica}) was lost"
-            settled = settled.end_attempt(Outcome.ABANDONED, now=now, reason=reason)
-        policy = self._spec.policy
-        if policy.on_leader_loss is OnLeaderLoss.ABANDON and settled.leader_losses:
-            settled = settled.finish(
-                Outcome.ABANDONED,
-                now=now,
-                reason="its leader was lost, and the job asks for at most one start",
-            )
-        elif settled.leader_losses > policy.max_leader_losses:
-            settled = settled.finish(
-                Outcome.ABANDONED, now=now, reason=f"its leader was lost {settled.leader_losses} times"
+        if attempt.ended is not None:
+            settled = self._restart_or_abandon(run.record)
+        elif attempt.token == self._office.token:
+            settled = self._abandon(run.record, "the leader could not go on with it: its log says why")
+        else:
+            settled = self._abandon(
+                run.record, f"the leader of term {attempt.token} ({attempt.replica}) was lost"
             )
         return await self._write(run, settled) if settled is not run.record else run
+
+    def _abandon(self, run: Run, reason: str, *, workers_gone: bool = True) -> Run:
+        """The latest attempt has lost its leader, or its leader's trust: what becomes of the run."""
+        ended = run.end_attempt(Outcome.ABANDONED, now=utcnow(), reason=reason, workers_gone=workers_gone)
+        return self._restart_or_abandon(ended)
+
+    def _restart_or_abandon(self, run: Run) -> Run:
+        policy = self._spec.policy
+        if policy.on_leader_loss is OnLeaderLoss.ABANDON and run.leader_losses:
+            reason = "its leader was lost, and the job asks for at most one start"
+        elif run.leader_losses > policy.max_leader_losses:
+            reason = f"its leader was lost {run.leader_losses} times"
+        else:
+            return run
+        return run.finish(Outcome.ABANDONED, now=utcnow(), reason=reason)
 
     async def _attempt(self, run: Stored[Run]) -> Stored[Run]:
         """One attempt: returns the run done, or ready for the next attempt."""
         office = self._office
-        office.leadership.check()
+        await self._wait_for_the_unreaped(run.record)
+        await self._wait_for_trust()
+        number = len(run.record.attempts) + 1
+        directory = office.work_dir / self._spec.name / f"{run.record.id}-{number}"
+        artifact_dir = directory / "artifact"
+        # Before the attempt is recorded: from then on whoever finds it unfinished takes its leader for lost.
+        problem = await asyncio.to_thread(_make_empty, artifact_dir)
         begun = await self._write(
             run,
             run.record.begin(
@@ -96,13 +115,11 @@ class Dispatch:
                 now=utcnow(),
             ),
         )
-        number = len(begun.record.attempts)
-        directory = office.work_dir / self._spec.name / f"{begun.record.id}-{number}"
-        artifact_dir = directory / "artifact"
-        await asyncio.to_thread(_make_empty, artifact_dir)
         emit(Events.RUN_STARTED, job=self._spec.name, run=begun.record.id, attempt=number, term=office.token)
         try:
-            end = await self._work(begun, number, directory, artifact_dir)
+            end = AttemptEnd(Outcome.FAILED, problem)
+            if problem is None:
+                end = await self._work(begun, number, directory, artifact_dir)
             if end.outcome is Outcome.SUCCEEDED:
                 return await self._succeed(begun, artifact_dir, end)
             return await self._fail(begun, end)
@@ -111,6 +128,25 @@ class Dispatch:
             raise
         finally:
             await asyncio.to_thread(shutil.rmtree, artifact_dir, ignore_errors=True)
+
+    async def _wait_for_the_unreaped(self, run: Run) -> None:
+        """Other runs of the job may have left processes as well: in this term, or in the one before."""
+        office = self._office
+        for other in office.feed.view.runs(run.job):
+            if other.record.attempt is not None and not other.record.attempt.workers_gone:
+                await hold(office, other.record)
+        if self._unreaped_since is not None:
+            await hold_after_own(office, run, self._unreaped_since)
+            self._unreaped_since = None
+
+    async def _wait_for_trust(self) -> None:
+        """Return when a worker that starts now is not about to be stopped. :raises TermLost: the term is over."""
+        leadership = self._office.leadership
+        leadership.check()
+        # A clock is awaited, and a confirmation that moves the deadline.
+        while boottime() >= leadership.trusted_until - self._office.limits.kill_grace_s:
+            await asyncio.sleep(TRUST_POLL_S)
+            leadership.check()
 
     async def _work(self, run: Stored[Run], number: int, directory: Path, artifact_dir: Path) -> AttemptEnd:
         office, spec = self._office, self._spec
@@ -137,20 +173,31 @@ class Dispatch:
                 grace_s=office.limits.kill_grace_s,
                 trusted_until=lambda: office.leadership.trusted_until,
                 on_progress=progress.report,
+                on_gone=self._note_end,
             )
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
+    def _note_end(self, reaped: bool) -> None:
+        self._unreaped_since = None if reaped else boottime()
+
+    @property
+    def _workers_gone(self) -> bool:
+        return self._unreaped_since is None
+
     async def _hand_over(self, run: Stored[Run]) -> None:
-        """The term is ending in order, and the worker is gone: say so, and nobody has to wait.
+        """The term is ending in order; if the worker is gone, say so, and nobody has to wait.
 
         Where the attempt has been recorded as ended already, this conflicts, and changes nothing.
         """
         if not self._office.leadership.trusted:
             return
         ended = run.record.end_attempt(
-            Outcome.ABANDONED, now=utcnow(), reason="the leader stepped down", workers_gone=True
+            Outcome.ABANDONED,
+            now=utcnow(),
+            reason="the leader stepped down",
+            workers_gone=self._workers_gone,
         )
         with suppress(LeaderjobError, TimeoutError):
             async with asyncio.timeout(_HAND_OVER_TIMEOUT_S):
@@ -171,14 +218,20 @@ class Dispatch:
     async def _fail(self, run: Stored[Run], end: AttemptEnd) -> Stored[Run]:
         """Try again where that is allowed and makes sense, else end the run."""
         self._office.leadership.check()
-        now = utcnow()
+        now, gone = utcnow(), self._workers_gone
+        if end.outcome is Outcome.ABANDONED:
+            reason = end.reason or "the term could not be trusted any more"
+            return await self._write(run, self._abandon(run.record, reason, workers_gone=gone))
         failures = 1 + sum(
             attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) for attempt in run.record.attempts
         )
         may_retry = end.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and not end.permanent
         if not may_retry or failures > self._spec.policy.retries:
-            return await self._write(run, run.record.finish(end.outcome, now=now, reason=end.reason))
-        ended = await self._write(run, run.record.end_attempt(end.outcome, now=now, reason=end.reason))
+            finished = run.record.finish(end.outcome, now=now, reason=end.reason, workers_gone=gone)
+            return await self._write(run, finished)
+        ended = await self._write(
+            run, run.record.end_attempt(end.outcome, now=now, reason=end.reason, workers_gone=gone)
+        )
         await asyncio.sleep(end.retry_after_s if end.retry_after_s is not None else backoff_s(failures))
         return ended
 
@@ -206,9 +259,18 @@ def backoff_s(failures: int) -> float:
     return min(_FIRST_BACKOFF_S * 2.0 ** (failures - 1), _LONGEST_BACKOFF_S)
 
 
-def _make_empty(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+def _make_empty(directory: Path) -> str | None:
+    """Make the directory, empty; why that is impossible, or None."""
+    try:
+        if directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True)
+    except OSError as error:
+        return (
+            f"the attempt's directory {directory} cannot be made: {error.strerror}. Free space on the leader's "
+            "disk, or mend what is in its state directory"
+        )
+    return None
 
 
 def _has_entries(directory: Path) -> bool:

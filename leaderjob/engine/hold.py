@@ -4,6 +4,9 @@ A verdict grants office, not the right to work. A new term starts nothing for a 
 of an older term under way, until that term recorded that its workers are gone, or until the old term's
 TTL × 1.01 has passed since this one was won: by then the guard has killed them at the trust deadline,
 on clocks whose rates differ by less than 1 %. Every other job starts at once.
+
+A term holds itself to it too: where the guard could not reap all of a worker's processes, the next one
+waits as long, counted from that end.
 """
 
 import asyncio
@@ -17,24 +20,35 @@ _CLOCK_RATE_SLACK = 1.01
 _LOOK_AGAIN_S = 1.0
 
 
-def hold_until(attempt: Attempt, won_at: float) -> float:
+def hold_until(attempt: Attempt, since: float) -> float:
     """The boot time in seconds before which nothing may start beside that attempt."""
-    return won_at if attempt.workers_gone else won_at + attempt.ttl_s * _CLOCK_RATE_SLACK
+    return since if attempt.workers_gone else since + attempt.ttl_s * _CLOCK_RATE_SLACK
 
 
 async def hold(office: Office, run: Run) -> None:
-    """Return when the workers of the run's latest attempt, which an older term began, are surely gone."""
+    """Return when the workers of the run's latest attempt, if an older term began it, are surely gone."""
     attempt = run.attempt
-    if attempt is None or attempt.token == office.token:
-        return
-    until = hold_until(attempt, office.leadership.won_at)
+    if attempt is not None and attempt.token != office.token:
+        await _wait(office, run, hold_until(attempt, office.leadership.won_at), attempt.token)
+
+
+async def hold_after_own(office: Office, run: Run, unreaped_since: float) -> None:
+    """Return when the processes are surely gone that an attempt of this very term left behind.
+
+    :param unreaped_since: boot time in seconds at which that attempt ended.
+    """
+    until = unreaped_since + office.leadership.session.ttl_s * _CLOCK_RATE_SLACK
+    await _wait(office, run, until, office.token)
+
+
+async def _wait(office: Office, run: Run, until: float, former_term: int) -> None:
     if boottime() < until:
         emit(
             Events.HOLDING_BACK,
             job=run.job,
             run=run.id,
             term=office.token,
-            former_term=attempt.token,
+            former_term=former_term,
             seconds=round(until - boottime(), 1),
         )
     while (left_s := until - boottime()) > 0:  # noqa: ASYNC110 - a clock is awaited, not an event

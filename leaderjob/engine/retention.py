@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def _remove_old_logs(work_dir: Path, kept: set[tuple[str, str]]) -> None:
     """
     too_young = time.time() - _YOUNG_S
     for job_dir in work_dir.iterdir() if work_dir.is_dir() else ():
-        for attempt_dir in job_dir.iterdir():
+        for attempt_dir in job_dir.iterdir() if job_dir.is_dir() else ():
             run = attempt_dir.name.rpartition("-")[0]
-            if (job_dir.name, run) not in kept and attempt_dir.stat().st_mtime < too_young:
-                shutil.rmtree(attempt_dir, ignore_errors=True)
+            with suppress(FileNotFoundError):  # an operator tidies up as well
+                if (job_dir.name, run) not in kept and attempt_dir.stat().st_mtime < too_young:
+                    shutil.rmtree(attempt_dir, ignore_errors=True)

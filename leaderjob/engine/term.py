@@ -1,7 +1,6 @@
 """A term's work, as one TaskGroup: it begins when the term was won, and ends with it."""
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 from leaderjob.engine.commands import take_commands
@@ -9,10 +8,8 @@ from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.quarantine import move_corrupt_records_aside
 from leaderjob.engine.retention import retain
+from leaderjob.keep_running import keep_running
 from leaderjob.recipes import NotLeader, TermLost
-from leaderjob.telemetry.events import Events, emit
-
-_PAUSE_AFTER_A_DEFECT_S = 5.0
 
 
 async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> None:
@@ -34,7 +31,9 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
             **{f"job {name}": loop.run for name, loop in loops.items()},
         }
         for name, part in parts.items():
-            group.create_task(_keep_running(office, name, part), name=f"term: {name}")
+            # A part that breaks must not take the others with it.
+            kept = keep_running(name, part, ends=_ends_the_term, term=office.token)
+            group.create_task(kept, name=f"term: {name}")
 
 
 async def _end_with_the_term(office: Office) -> None:
@@ -48,24 +47,6 @@ async def _sound_fires(office: Office, loops: Mapping[str, JobLoop]) -> None:
         loop = loops.get(fire.job)
         if loop is not None:
             loop.sound()
-
-
-async def _keep_running(office: Office, name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """A part that breaks must not take the others with it: report it, and begin it again."""
-    while True:
-        try:
-            await part()
-        except Exception as error:
-            if _ends_the_term(error):
-                raise
-            emit(
-                Events.PART_BROKEN,
-                part=name,
-                reason=error,
-                term=office.token,
-                trace="".join(traceback.format_exception(error)),
-            )
-            await asyncio.sleep(_PAUSE_AFTER_A_DEFECT_S)
 
 
 def _ends_the_term(error: Exception) -> bool:

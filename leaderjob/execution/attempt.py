@@ -64,10 +64,11 @@ async def run_attempt(
     grace_s: float,
     trusted_until: Callable[[], float],
     on_progress: Callable[[Progress], None],
+    on_gone: Callable[[bool], None] = lambda reaped: None,
 ) -> AttemptEnd:
     """Run a job in a guarded worker.
 
-    When this returns or raises, no process of the attempt is left (or ``reaped`` is false). If the
+    When this returns or raises, no process of the attempt is left, unless ``reaped`` is false. If the
     calling task is cancelled, the worker gets TERM, then KILL after ``grace_s``, and the cancellation is
     raised once it is gone.
 
@@ -76,6 +77,7 @@ async def run_attempt(
     :param trusted_until: the instant of ``CLOCK_BOOTTIME`` at which all its processes have to be dead
         (TERM comes ``grace_s`` before); asked four times a second, ``inf`` means never.
     :param on_progress: called in this task's loop, at most ten times a second.
+    :param on_gone: told at the end, also where this is cancelled, whether no process is left.
     """
     command = [sys.executable, "-m", "leaderjob.execution.worker"]
     trust = _finite(trusted_until())
@@ -93,6 +95,8 @@ async def run_attempt(
             limiting.cancel()
     except StartFailed as error:
         return AttemptEnd(Outcome.FAILED, str(error))
+    finally:
+        on_gone(guarded.ended is None or guarded.ended.reaped)
     return judge(ended, listening.result(), timeout_s=timeout_s if timed_out else None)
 
 

@@ -214,7 +214,11 @@ class Guard:
             os.close(worker_ended)
 
     def _stop_as_due(self, now: float) -> float:
-        """Ask the worker to stop if that is due; returns when it has to be killed."""
+        """Ask the worker to stop if that is due; returns when it has to be killed.
+
+        Who was asked is not spared by a deadline that moves on afterwards: a job that heeds TERM has left
+        half of its work undone by then. A restart is a matter of the replica, with a guard of its own.
+        """
         if self._kill_at is None and self.deadline is not None and now >= self.deadline - self.grace_s:
             self._stop("deadline", self.deadline)
         limits = [limit for limit in (self._kill_at, self.deadline) if limit is not None]

@@ -156,6 +156,11 @@ class GuardedProcess:
         """KILL to everything now."""
         self.stop(0.0)
 
+    @property
+    def ended(self) -> Exit | None:
+        """How it ended; None: it was never started, or has not ended yet."""
+        return self._exit.result() if self._exit is not None and self._exit.done() else None
+
     async def wait(self) -> Exit:
         """Until every process is gone, or is known not to go."""
         if self._exit is None:

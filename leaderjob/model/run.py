@@ -100,6 +100,7 @@ class Run(Record):
 
     @property
     def leader_losses(self) -> int:
+        """How many attempts ended because their leader was lost, or could not be trusted any more."""
         return sum(attempt.outcome is Outcome.ABANDONED for attempt in self.attempts)
 
     def begin(self, *, token: int, replica: str, ttl_s: float, now: datetime) -> "Run":
@@ -122,14 +123,20 @@ class Run(Record):
         return self.model_copy(update={"attempts": (*self.attempts[:-1], ended)})
 
     def finish(
-        self, outcome: Outcome, *, now: datetime, reason: str | None = None, version: int | None = None
+        self,
+        outcome: Outcome,
+        *,
+        now: datetime,
+        reason: str | None = None,
+        version: int | None = None,
+        workers_gone: bool = True,
     ) -> "Run":
         """The run is over, with its latest attempt if that is still open."""
         if self.state is State.DONE:
             raise IllegalTransition(f"run {self.id} of {self.job} is over already: {self.outcome}")
         run = self
         if self.attempt and self.attempt.ended is None:
-            run = self.end_attempt(outcome, now=now, reason=reason)
+            run = self.end_attempt(outcome, now=now, reason=reason, workers_gone=workers_gone)
         return run.model_copy(
             update={
                 "state": State.DONE,

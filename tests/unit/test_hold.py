@@ -16,11 +16,11 @@ def attempt(*, workers_gone: bool) -> Attempt:
 
 
 def test_workers_of_a_lost_leader_are_waited_for_longer_than_its_ttl() -> None:
-    assert hold_until(attempt(workers_gone=False), won_at=100.0) == pytest.approx(110.1)
+    assert hold_until(attempt(workers_gone=False), since=100.0) == pytest.approx(110.1)
 
 
 def test_nobody_waits_for_workers_that_are_recorded_as_gone() -> None:
-    assert hold_until(attempt(workers_gone=True), won_at=100.0) == 100.0
+    assert hold_until(attempt(workers_gone=True), since=100.0) == 100.0
 
 
 def test_the_pause_between_attempts_doubles_up_to_a_minute() -> None:

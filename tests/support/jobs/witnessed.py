@@ -51,6 +51,14 @@ def at_most_once(ctx: JobContext, effects: str, gate: str) -> None:
 
 
 @job
+def obedient(ctx: JobContext, effects: str, gate: str) -> None:
+    """Works until there is a file ``gate``, or until it is asked to stop."""
+    witness(ctx, effects, "began")
+    while not ctx.cancelled and not Path(gate).exists():
+        time.sleep(0.01)
+
+
+@job
 def stubborn(ctx: JobContext, effects: str) -> None:
     """Does not obey SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
