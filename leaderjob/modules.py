@@ -75,8 +75,15 @@ def own_traceback(error: BaseException) -> str:
 
 
 def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment``, made so that a child Python with any current directory can import leaderjob."""
-    child = dict(environment)
+    """``environment``, made so that a child Python with any current directory can import leaderjob.
+
+    Our own settings stay behind, passwords among them: they are none of a job's business.
+    """
+    child = {
+        name: value
+        for name, value in environment.items()
+        if not name.upper().startswith("LEADERJOB_") or name.startswith("LEADERJOB_RUN_")
+    }
     root = _PACKAGE.parent
     # Putting site-packages on PYTHONPATH would let what is installed there shadow the standard library.
     if root.name not in ("site-packages", "dist-packages"):

@@ -13,10 +13,12 @@ from leaderjob.version import __version__
 _COMMANDS = {
     "accept-restore": "leaderjob.cli.accept_restore",
     "demo": "leaderjob.cli.demo",
+    "init": "leaderjob.cli.init",
     "query": "leaderjob.cli.query",
     "run": "leaderjob.cli.run",
     "runs": "leaderjob.cli.runs",
     "search": "leaderjob.cli.query",
+    "settings": "leaderjob.cli.settings",
     "status": "leaderjob.cli.status",
     "trigger": "leaderjob.cli.trigger",
     "watch": "leaderjob.cli.watch",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from leaderjob.durations import format_duration
 
@@ -22,7 +23,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # not as strings: rich would take [word] and :word: for its own
     # Piped, a table must not be cut at some assumed width.
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -31,6 +32,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     with console.capture() as rendered:
         console.print(table)
     click.echo(rendered.get(), nl=False)
+
+
+def format_size(size_bytes: int) -> str:
+    """A size for people: ``24 KiB``, ``1.6 GiB``."""
+    if size_bytes < 1024**2:
+        return f"{size_bytes / 1024:.0f} KiB"
+    if size_bytes < 1024**3:
+        return f"{size_bytes / 1024**2:.0f} MiB"
+    return f"{size_bytes / 1024**3:.1f} GiB"
 
 
 def ago(stamp: str | datetime | None) -> str:

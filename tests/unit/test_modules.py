@@ -127,3 +127,9 @@ def test_children_find_leaderjob_and_keep_what_was_on_the_path() -> None:
     environment = environment_for_children({"PYTHONPATH": f"/a{os.pathsep}{root}", "OTHER": "kept"})
     assert environment == {"PYTHONPATH": f"/a{os.pathsep}{root}", "OTHER": "kept"}
     assert environment_for_children({})["PYTHONPATH"] == root
+
+
+def test_a_child_gets_none_of_our_settings() -> None:
+    given = {"LEADERJOB_ETCD_PASSWORD": "secret", "leaderjob_sentry_dsn": "secret", "LEADERJOB_RUN_MARK": "m"}
+    child = environment_for_children({**given, "PATH": "/bin"})
+    assert child.keys() == {"LEADERJOB_RUN_MARK", "PATH", "PYTHONPATH"}
