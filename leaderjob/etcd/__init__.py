@@ -4,16 +4,20 @@ General purpose: nothing here knows what an election or a job is. ``rpc.py`` is 
 generated messages and stubs; no ``grpc`` type and no ``grpc`` error leaves this package.
 """
 
+from leaderjob.etcd.auth import User
 from leaderjob.etcd.client import Etcd
 from leaderjob.etcd.errors import (
     AmbiguousWrite,
+    AuthenticationFailed,
     Compacted,
     EtcdError,
     EtcdUnavailable,
     HistoryWentBack,
     LeaseNotFound,
+    NobodyKnown,
     NoSpace,
     OtherCluster,
+    PermissionDenied,
     RequestRefused,
     ValueTooLarge,
 )
@@ -35,6 +39,7 @@ from leaderjob.etcd.values import KeyValue, RangeResult
 
 __all__ = [
     "AmbiguousWrite",
+    "AuthenticationFailed",
     "Batch",
     "Compacted",
     "Compare",
@@ -49,13 +54,16 @@ __all__ = [
     "KeyValue",
     "LeaseNotFound",
     "NoSpace",
+    "NobodyKnown",
     "Op",
     "OtherCluster",
+    "PermissionDenied",
     "Put",
     "RangeResult",
     "RequestRefused",
     "Txn",
     "TxnResult",
+    "User",
     "ValueTooLarge",
     "absent",
     "created_at",

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from leaderjob.etcd.auth import User
 from leaderjob.etcd.connection import Connection
 from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRefused, ValueTooLarge
 from leaderjob.etcd.lease import keep_alive_once
 from leaderjob.etcd.rpc import rpc
 from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Op, Txn, TxnResult, range_result, txn_result
 from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, prefix_end
+from leaderjob.tls import CertificateFiles
 
 _PAGE_KEYS = 1000
 
@@ -19,10 +21,22 @@ class Etcd:
 
     :param endpoints: ``HOST:PORT`` each; the first that answers is used, the others when it fails.
     :param call_timeout_s: the deadline of one try of a call.
+    :param certificates: TLS, by these; None: nothing is encrypted.
+    :param user: whom etcd knows us as, where it asks.
+    :raises SettingsError: an endpoint is none, or a certificate cannot be used.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, call_timeout_s: float = 2.0) -> None:
-        self.connection = Connection(endpoints, call_timeout_s=call_timeout_s)
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        call_timeout_s: float = 2.0,
+        certificates: CertificateFiles | None = None,
+        user: User | None = None,
+    ) -> None:
+        self.connection = Connection(
+            endpoints, call_timeout_s=call_timeout_s, certificates=certificates, user=user
+        )
 
     async def __aenter__(self) -> Self:
         return self

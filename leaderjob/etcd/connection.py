@@ -8,16 +8,21 @@ import grpc
 import grpc.aio
 
 from leaderjob.errors import SettingsError
+from leaderjob.etcd.auth import Auth, Metadata, User
 from leaderjob.etcd.errors import (
     AmbiguousWrite,
     EtcdError,
     EtcdUnavailable,
     HistoryWentBack,
+    NobodyKnown,
     NoSpace,
     OtherCluster,
+    PermissionDenied,
     RequestRefused,
 )
+from leaderjob.etcd.permissions import wanted
 from leaderjob.etcd.rpc import Stubs
+from leaderjob.tls import CertificateFiles, Fresh
 
 HAS_LEADER = (("hasleader", "true"),)
 """Metadata: a member that is cut off from its quorum refuses such a call instead of answering from memory."""
@@ -38,8 +43,20 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 _NEVER_SENT = ("failed to connect", "connections to all backends failing", "dns resolution failed")
-# A member that is just losing or handing over the leadership of etcd dropped it: nothing was done.
-_RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped")
+# Nothing was done: it is losing or handing over the leadership of etcd, or has too much to do.
+_RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped", "too many requests")
+_MEANINGS = {
+    "connection refused": "connection refused",
+    "certificate_verify_failed": "its certificate is not signed by an authority in etcd.ca, or has run out",
+    "hostname verification": "its certificate is for another name than that of this endpoint",
+    "alert_bad_certificate": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
+    "alert_certificate_required": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
+    "alert_unknown_ca": "it does not trust the authority that signed etcd.cert",
+    "handshake read failed": "it does not speak TLS: write http://, and give no etcd.ca and no etcd.cert",
+    "socket closed": "it closed the connection; if it speaks TLS, write https:// and give etcd.ca",
+}
+"""What gRPC says of a connection that fails, in lower case, and what that means for us."""
+
 _PAUSE_BETWEEN_TRIES_S = 0.05
 
 
@@ -47,7 +64,7 @@ def parse_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
     """``HOST:PORT`` each, as gRPC takes them. :raises SettingsError: one is neither that nor a plain URL."""
     parsed = []
     for endpoint in endpoints:
-        plain = endpoint.strip().removeprefix("http://").rstrip("/")
+        plain = endpoint.strip().removeprefix("http://").removeprefix("https://").rstrip("/")
         host, _, port = plain.rpartition(":")
         if "://" in plain or not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise SettingsError(f"etcd endpoint {endpoint!r} is not HOST:PORT")
@@ -62,12 +79,25 @@ class Connection:
 
     :param call_timeout_s: the deadline of one try. Below a third of the TTL, so that a keepalive that
         runs into a dead member has time for another.
+    :param certificates: TLS, by these; None: nothing is encrypted.
+    :param user: whom etcd knows us as, where it asks.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, call_timeout_s: float) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        call_timeout_s: float,
+        certificates: CertificateFiles | None = None,
+        user: User | None = None,
+    ) -> None:
         self.endpoints = parse_endpoints(endpoints)
         self.call_timeout_s = call_timeout_s
+        self.auth = Auth(user)
+        self._certificates = Fresh(certificates, CertificateFiles.read) if certificates is not None else None
+        self._pem = self._certificates.get() if self._certificates is not None else None
         self._channels: dict[str, Any] = {}
+        self._retired: list[Any] = []
         self._current = 0
         self._cluster_id: int | None = None
         self._highest_revision = 0
@@ -99,15 +129,36 @@ class Connection:
         if self._closed:
             raise EtcdError("this etcd client is closed")
         if endpoint not in self._channels:
-            channel = grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
+            channel = self._channel(endpoint)
             self._channels[endpoint] = (channel, Stubs(channel))
         stubs: Stubs = self._channels[endpoint][1]
         return stubs
 
+    def _channel(self, endpoint: str) -> Any:
+        if self._pem is None:
+            return grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
+        credentials = grpc.ssl_channel_credentials(self._pem.ca, self._pem.key, self._pem.cert)
+        return grpc.aio.secure_channel(endpoint, credentials, options=_CHANNEL_OPTIONS)
+
+    def use_new_certificates(self) -> None:
+        """Connect anew, by the next call, if the files have changed: a channel keeps what it began with.
+
+        What is under way on the old connections ends by itself.
+        """
+        pem = self._certificates.get() if self._certificates is not None else None
+        if pem is not self._pem:
+            self._pem = pem
+            self._retired.extend(channel for channel, _ in self._channels.values())
+            self._channels = {}
+
+    async def metadata(self, endpoint: str, *, timeout_s: float | None = None) -> Metadata:
+        """What to send along with a call there: see :meth:`Auth.metadata`."""
+        return await self.auth.metadata(self.stubs(endpoint), timeout_s=timeout_s or self.call_timeout_s)
+
     async def close(self) -> None:
         self._closed = True
         channels, self._channels = self._channels, {}
-        for channel, _ in channels.values():
+        for channel in (*self._retired, *(channel for channel, _ in channels.values())):
             await channel.close(None)
 
     async def call(
@@ -135,20 +186,28 @@ class Connection:
             if attempt and attempt % len(self.endpoints) == 0:
                 await asyncio.sleep(_PAUSE_BETWEEN_TRIES_S)
             endpoint = self.endpoint
+            sent = False
             try:
-                response = await method(self.stubs(endpoint))(request, timeout=self.call_timeout_s)
+                metadata = await self.metadata(endpoint)
+                sent = True
+                response = await method(self.stubs(endpoint))(
+                    request, timeout=self.call_timeout_s, metadata=metadata
+                )
             except asyncio.CancelledError:
                 if not cancelled_by_peer():
                     raise
                 self.move_on(endpoint)
-                if not repeatable:
+                if sent and not repeatable:
                     raise AmbiguousWrite(endpoint, "the server cancelled it") from None
                 failures[endpoint] = "the server cancelled it"
                 continue
             except grpc.aio.AioRpcError as error:
-                self._settle(error, endpoint, repeatable)
-                failures[endpoint] = _describe(error)
+                failures[endpoint] = describe(error)
+                if self.auth.expired(error):
+                    continue
+                self._settle(error, endpoint, request, repeatable or not sent)
                 self.move_on(endpoint)
+                self.use_new_certificates()
                 continue
             compared = linearizable and life == self._life
             self._check_header(response.header, endpoint, known if compared else None)
@@ -156,7 +215,7 @@ class Connection:
         detail = "; ".join(f"{endpoint}: {failure}" for endpoint, failure in failures.items())
         raise EtcdUnavailable(self.endpoints, detail if len(failures) > 1 else next(iter(failures.values())))
 
-    def _settle(self, error: grpc.aio.AioRpcError, endpoint: str, repeatable: bool) -> None:
+    def _settle(self, error: grpc.aio.AioRpcError, endpoint: str, request: Any, repeatable: bool) -> None:
         """Return if the call may be tried elsewhere, raise our own error if not."""
         code, details = error.code(), (error.details() or "").lower()
         transient = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -168,7 +227,9 @@ class Connection:
         broken = code is grpc.StatusCode.INTERNAL and not repeatable
         if transient or broken or code is grpc.StatusCode.CANCELLED:
             self.move_on(endpoint)
-            raise AmbiguousWrite(endpoint, _describe(error)) from error
+            raise AmbiguousWrite(endpoint, describe(error)) from error
+        if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+            raise PermissionDenied(self.auth.user_name, wanted(request)) from error
         raise refusal(error, endpoint) from error
 
     def check_cluster(self, header: Any, endpoint: str) -> None:
@@ -203,18 +264,22 @@ def cancelled_by_peer() -> bool:
 def refusal(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
     """Our error for what etcd refused."""
     details = error.details() or ""
+    if "user name is empty" in details:
+        return NobodyKnown(endpoint)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "space exceeded" in details:
         return NoSpace()
     if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL):
-        return EtcdUnavailable([endpoint], f"it does not answer as etcd does ({_describe(error)})")
+        return EtcdUnavailable([endpoint], f"it does not answer as etcd does ({describe(error)})")
     return RequestRefused(f"etcd at {endpoint} refused the request: {details or error.code().name.lower()}")
 
 
-def _describe(error: grpc.aio.AioRpcError) -> str:
+def describe(error: grpc.aio.AioRpcError) -> str:
+    """Why a call got no answer, in a few words."""
     details = (error.details() or "").strip()
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"
     lowered = details.lower()
-    if "connection refused" in lowered:
-        return "connection refused"
+    for text, meaning in _MEANINGS.items():
+        if text in lowered:
+            return meaning
     return details.splitlines()[0][:200] if details else error.code().name.lower()

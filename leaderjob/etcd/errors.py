@@ -78,6 +78,8 @@ class LeaseNotFound(EtcdError):
 class NoSpace(EtcdError):
     """etcd's database quota is used up: grants and puts are refused until space is freed."""
 
+    exit_code = 1
+
     def __init__(self) -> None:
         super().__init__(
             "etcd's database has reached its quota (NOSPACE): it refuses writes. Compact and defragment it, "
@@ -96,3 +98,38 @@ class ValueTooLarge(RequestRefused):
 
     def __init__(self, what: str, size: int, limit: int, unit: str) -> None:
         super().__init__(f"{what}: {size} {unit}, but etcd takes at most {limit} {unit}; it was not sent")
+
+
+class AuthenticationFailed(EtcdError):
+    """etcd does not know the user, or not with this password."""
+
+    exit_code = 2
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            f"etcd refused the user {user!r} with the password that was given: correct etcd.username and "
+            "etcd.password (or the file that etcd.password_file names)"
+        )
+
+
+class NobodyKnown(RequestRefused):
+    """etcd demands a user, and none was given."""
+
+    exit_code = 2
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"etcd at {endpoint} demands a user: give etcd.username, and etcd.password or etcd.password_file"
+        )
+
+
+class PermissionDenied(RequestRefused):
+    """The user's roles do not allow what was asked for."""
+
+    exit_code = 2
+
+    def __init__(self, user: str | None, wanted: str) -> None:
+        super().__init__(
+            f"the etcd user {user or 'of this certificate'!r} may not {wanted}: give one of its roles that permission "
+            "(etcdctl role grant-permission; docs/etcd.md lists what is needed)"
+        )

@@ -9,7 +9,7 @@ import asyncio
 import grpc
 import grpc.aio
 
-from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer
+from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer, describe
 from leaderjob.etcd.errors import EtcdUnavailable
 from leaderjob.etcd.rpc import rpc
 
@@ -24,7 +24,12 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
     :raises OtherCluster: the endpoint belongs to another cluster, whose word on the lease means nothing.
     """
     endpoint = connection.endpoint
-    call = connection.stubs(endpoint).lease.LeaseKeepAlive(metadata=HAS_LEADER)
+    try:
+        metadata = await connection.metadata(endpoint, timeout_s=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        connection.move_on(endpoint)
+        raise EtcdUnavailable([endpoint], f"keepalive failed: {describe(error)}") from error
+    call = connection.stubs(endpoint).lease.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
     try:
         async with asyncio.timeout(timeout_s):
             await call.write(rpc.LeaseKeepAliveRequest(ID=lease_id))
@@ -38,8 +43,11 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
         connection.move_on(endpoint)
         raise EtcdUnavailable([endpoint], "it cancelled a keepalive") from None
     except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        detail = str(error)
+        if isinstance(error, grpc.aio.AioRpcError):
+            detail = describe(error)
+            connection.auth.expired(error)
         connection.move_on(endpoint)
-        detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         raise EtcdUnavailable([endpoint], f"keepalive failed: {detail}") from error
     finally:
         call.cancel()

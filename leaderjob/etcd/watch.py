@@ -15,7 +15,8 @@ import grpc
 import grpc.aio
 
 from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer
-from leaderjob.etcd.errors import Compacted, RequestRefused
+from leaderjob.etcd.errors import Compacted, PermissionDenied
+from leaderjob.etcd.permissions import wanted
 from leaderjob.etcd.rpc import rpc
 from leaderjob.etcd.values import KeyValue, encode_key, prefix_end
 
@@ -50,7 +51,7 @@ async def watch(
     Runs until it is closed. Broken streams are opened again, on another endpoint.
 
     :raises Compacted: ``start_revision``, or where to resume, is compacted away.
-    :raises RequestRefused: the server will not have this watch (permissions).
+    :raises PermissionDenied: the user may not read this.
     :raises OtherCluster: an endpoint belongs to another cluster, whose events are not handed out.
     """
     request = rpc.WatchCreateRequest(
@@ -61,23 +62,36 @@ async def watch(
     )
     resume = start_revision
     pause_s = _FIRST_PAUSE_S
+    denied = False
     while True:
         request.start_revision = resume
         endpoint = connection.endpoint
-        async with aclosing(_one_stream(connection, endpoint, request)) as batches:
-            async for batch in batches:
-                pause_s = _FIRST_PAUSE_S
-                resume = batch.revision + 1
-                if batch.events:
-                    yield batch
+        try:
+            async with aclosing(_one_stream(connection, endpoint, request)) as batches:
+                async for batch in batches:
+                    pause_s, denied = _FIRST_PAUSE_S, False
+                    resume = batch.revision + 1
+                    if batch.events:
+                        yield batch
+        except PermissionDenied:
+            # Of a token that has run out etcd says the same.
+            if denied or not connection.auth.forget():
+                raise
+            denied = True
+            continue
         connection.move_on(endpoint)
+        connection.use_new_certificates()
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 async def _one_stream(connection: Connection, endpoint: str, request: Any) -> AsyncGenerator[RawBatch, None]:
     """What one stream brings; returns when it breaks."""
-    call = connection.stubs(endpoint).watch.Watch(metadata=HAS_LEADER)
+    try:
+        metadata = await connection.metadata(endpoint, timeout_s=_CREATED_TIMEOUT_S)
+    except grpc.aio.AioRpcError:
+        return
+    call = connection.stubs(endpoint).watch.Watch(metadata=(*HAS_LEADER, *metadata))
     try:
         async with asyncio.timeout(_CREATED_TIMEOUT_S):
             await call.write(rpc.WatchRequest(create_request=request))
@@ -88,7 +102,7 @@ async def _one_stream(connection: Connection, endpoint: str, request: Any) -> As
                 if response.compact_revision:
                     raise Compacted(response.compact_revision)
                 if "permission denied" in response.cancel_reason:
-                    raise RequestRefused(f"etcd at {endpoint} refused a watch: {response.cancel_reason}")
+                    raise PermissionDenied(connection.auth.user_name, wanted(request))
                 return
             if not response.created:
                 yield _batch(response)

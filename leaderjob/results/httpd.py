@@ -8,6 +8,7 @@ import errno
 import logging
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections import deque
@@ -29,11 +30,15 @@ _BUSY = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET or HEAD. ``path`` is as it was sent: not decoded, query included. Header names are lower case."""
+    """A GET or HEAD. ``path`` is as it was sent: not decoded, query included. Header names are lower case.
+
+    ``peer_known``: whoever asks has shown a certificate of our authority, or nothing is encrypted here.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
+    peer_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class ThreadedServer(socketserver.TCPServer):
     """One thread per connection, at most ``max_connections`` of them; the next one is told 503.
 
     ``routes`` maps a path (``/metrics``), or a prefix that ends in ``/`` (``/objects/``), to what answers.
+    ``tls`` gives the context for each new connection; None: nothing is encrypted.
     """
 
     allow_reuse_address = True
@@ -73,11 +79,13 @@ class ThreadedServer(socketserver.TCPServer):
         *,
         max_connections: int,
         idle_timeout_s: float,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.routes = routes
         self.idle_timeout_s = idle_timeout_s
+        self._tls = tls
         self._max_connections = max_connections
-        self._open: dict[socket.socket, threading.Thread] = {}
+        self._open: dict[threading.Thread, socket.socket] = {}
         self._open_lock = threading.Lock()
         self._refused: deque[tuple[float, socket.socket]] = deque()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -107,25 +115,40 @@ class ThreadedServer(socketserver.TCPServer):
             thread = threading.Thread(
                 target=self._serve, args=(request, client_address), name="leaderjob-http", daemon=True
             )
-            self._open[request] = thread
+            self._open[thread] = request
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left for us
             with self._open_lock:
-                del self._open[request]
+                del self._open[thread]
                 self._refuse(request)
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:
+            if self._tls is not None:
+                request = self._encrypt(request, self._tls())
             self.finish_request(request, client_address)
-        except (ConnectionError, TimeoutError):
-            pass  # the other side went away or fell silent: its affair, and it will ask again
+        except (ConnectionError, TimeoutError, ssl.SSLError):
+            pass  # the other side went away, fell silent, or is none of ours: its affair
         except Exception:
             logger.exception("a request could not be answered; its connection was closed")
         finally:
             with self._open_lock:
-                del self._open[request]
+                del self._open[threading.current_thread()]
             self.shutdown_request(request)
+
+    def _encrypt(self, request: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """In the connection's own thread, so that a slow handshake delays nobody else."""
+        request.settimeout(self.idle_timeout_s)
+        encrypted = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with self._open_lock:
+            self._open[threading.current_thread()] = encrypted
+        try:
+            encrypted.do_handshake()
+        except OSError:
+            encrypted.close()  # the one that we were given is empty by now
+            raise
+        return encrypted
 
     def _refuse(self, request: socket.socket) -> None:
         # Closing at once would reset the connection when the request arrives, before 503 was read.
@@ -152,8 +175,8 @@ class ThreadedServer(socketserver.TCPServer):
         """Break every connection and wait for the threads, at most ``timeout_s`` in all."""
         deadline = time.monotonic() + timeout_s
         with self._open_lock:
-            threads = list(self._open.values())
-            for connection in self._open:
+            threads = list(self._open)
+            for connection in self._open.values():
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError as error:
@@ -192,7 +215,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True  # a body that we do not read would be taken for the next request
         headers = {name.lower(): value for name, value in self.headers.items()}
         route = self.server.route_for(self.path)
-        request = Request(self.command, self.path, headers)
+        request = Request(self.command, self.path, headers, peer_known=self._knows_peer())
         try:
             reply = route(request) if route else plain(HTTPStatus.NOT_FOUND)
         except Exception:
@@ -203,6 +226,10 @@ class _Connection(BaseHTTPRequestHandler):
         finally:
             if reply.file is not None:
                 reply.file.close()
+
+    def _knows_peer(self) -> bool:
+        # Asked for optionally, a certificate that is there was verified.
+        return not isinstance(self.connection, ssl.SSLSocket) or bool(self.connection.getpeercert())
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)

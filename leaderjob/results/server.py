@@ -12,6 +12,7 @@ from leaderjob.results.errors import CannotListen, ObjectMissing
 from leaderjob.results.httpd import POLL_S, Reply, Request, Route, ThreadedServer, plain
 from leaderjob.results.objects import Objects
 from leaderjob.results.store import Store
+from leaderjob.tls import CertificateFiles, Fresh
 
 OBJECTS_PATH = "/objects/"
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -22,14 +23,24 @@ class BlobServer:
 
     :param max_connections: connections beyond this are answered 503 with Retry-After.
     :param idle_timeout_s: how long a connection may stay silent, or refuse to take bytes.
+    :param certificates: TLS by these; objects are for those who have a certificate of their authority, other
+        routes decide for themselves (``Request.peer_known``). None: nothing is encrypted.
     """
 
     def __init__(
-        self, store: Store, host: str, port: int, *, max_connections: int = 64, idle_timeout_s: float = 30.0
+        self,
+        store: Store,
+        host: str,
+        port: int,
+        *,
+        max_connections: int = 64,
+        idle_timeout_s: float = 30.0,
+        certificates: CertificateFiles | None = None,
     ) -> None:
         self._address = (host, port)
         self._max_connections = max_connections
         self._idle_timeout_s = idle_timeout_s
+        self._tls = Fresh(certificates, CertificateFiles.server_context) if certificates is not None else None
         self._routes: dict[str, Route] = {OBJECTS_PATH: object_route(store.objects)}
         self._server: ThreadedServer | None = None
         self._thread: threading.Thread | None = None
@@ -50,6 +61,7 @@ class BlobServer:
                 self._routes,
                 max_connections=self._max_connections,
                 idle_timeout_s=self._idle_timeout_s,
+                tls=self._tls.get if self._tls is not None else None,
             )
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
@@ -81,6 +93,8 @@ def object_route(objects: Objects) -> Route:
     """The route that answers ``/objects/<digest>`` out of ``objects``."""
 
     def answer(request: Request) -> Reply:
+        if not request.peer_known:
+            return plain(HTTPStatus.FORBIDDEN, "published files are for those who show a certificate")
         digest = request.path.removeprefix(OBJECTS_PATH)
         if not valid_digest(digest):
             return plain(HTTPStatus.NOT_FOUND)

@@ -6,6 +6,7 @@ it is not asked again (`WrongBytes`), not for this object (`Refused`), or only a
 
 import http.client
 import socket
+import ssl
 from collections.abc import Generator
 from http import HTTPStatus
 
@@ -31,11 +32,15 @@ class Broken(SourceError):
 
 
 class Source:
-    """``address`` is ``HOST:PORT``. For one thread, but for :meth:`interrupt`."""
+    """``address`` is ``HOST:PORT``. For one thread, but for :meth:`interrupt`.
 
-    def __init__(self, address: str, *, timeout_s: float) -> None:
+    :param tls: encrypts, and checks who answers; None: nothing is encrypted.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         self.address = address
         self._timeout_s = timeout_s
+        self._tls = tls
         self._connection: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None
 
@@ -100,7 +105,12 @@ class Source:
         if not host or not port.isdecimal():
             raise Broken("this is not an address of the form HOST:PORT")
         connect_s = min(CONNECT_S, self._timeout_s)  # short: nothing can interrupt a connect
-        connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=connect_s)
+        name = host.strip("[]")
+        connection = (
+            http.client.HTTPConnection(name, int(port), timeout=connect_s)
+            if self._tls is None
+            else http.client.HTTPSConnection(name, int(port), timeout=connect_s, context=self._tls)
+        )
         connection.connect()
         connection.sock.settimeout(self._timeout_s)
         self._connection, self._socket = connection, connection.sock

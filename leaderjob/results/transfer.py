@@ -6,6 +6,7 @@ cannot harm this replica; it can only be useless. What was verified stays when t
 
 import errno
 import os
+import ssl
 import threading
 import time
 from collections import deque
@@ -46,6 +47,7 @@ def fetch(
     timeout_s: float = 10.0,
     piece_timeout_s: float = 60.0,
     reserve_bytes: int = RESERVE_BYTES,
+    tls: ssl.SSLContext | None = None,
 ) -> Manifest:
     """Bring the artifact whose manifest has this digest and size into ``store``; it is fresh then.
 
@@ -56,6 +58,7 @@ def fetch(
     :param timeout_s: for each operation on a socket.
     :param piece_timeout_s: how long one piece of 4 MiB may take in all; a slower source is passed over.
     :param reserve_bytes: how much of the disk must stay free.
+    :param tls: encrypts, and checks who delivers; None: nothing is encrypted.
     :raises FetchFailed: no source could deliver; says what each of them answered.
     :raises FetchCancelled: ``cancelled()``.
     :raises ManifestRefused: the manifest must not be believed; nothing was written.
@@ -70,7 +73,7 @@ def fetch(
     with (
         full_disk_is_not_enough_space(store.root),
         Intake(store.objects) as intake,
-        _Crew(sources, cancelled, timeout_s, piece_timeout_s) as crew,
+        _Crew(sources, cancelled, timeout_s, piece_timeout_s, tls) as crew,
     ):
         intake.announce([digest])
         content = _manifest_content(store, crew, digest, manifest_bytes)
@@ -123,8 +126,11 @@ class _Crew:
         cancelled: Callable[[], bool],
         timeout_s: float,
         piece_timeout_s: float,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        self._sources = [Source(address, timeout_s=timeout_s) for address in dict.fromkeys(addresses)]
+        self._sources = [
+            Source(address, timeout_s=timeout_s, tls=tls) for address in dict.fromkeys(addresses)
+        ]
         self._answers: dict[str, str] = {}
         self._cancelled = cancelled
         self._piece_timeout_s = piece_timeout_s

@@ -5,6 +5,7 @@ An event has a name, a level and fields; its fields name what a person on call n
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -40,7 +41,10 @@ class Events(Enum):
         logging.ERROR,
         "a job's schedule cannot be parsed; the job only runs when triggered",
     )
-    PART_BROKEN = (logging.ERROR, "a part of the term's work failed; it begins again after a pause")
+    PART_BROKEN = (
+        logging.ERROR,
+        "a part of the replica, or of a term's work, failed; it begins again after a pause",
+    )
     RECORD_QUARANTINED = (logging.WARNING, "a value under our prefix cannot be read; it is left out")
     COMMAND_REFUSED = (logging.WARNING, "a command was refused: why")
     HOLDING_BACK = (logging.INFO, "a job waits until its former leader's workers are surely gone")
@@ -55,7 +59,14 @@ class Events(Enum):
     ACTIVATED = (logging.INFO, "this replica serves a version")
     SERVING_FAILED = (logging.ERROR, "a version cannot be served; the former one goes on")
 
-    CONNECTION_TROUBLE = (logging.WARNING, "etcd did not answer; it is tried again")
+    CERTIFICATES_CHANGED = (logging.INFO, "certificate files were exchanged; new connections use them")
+    CERTIFICATES_REFUSED = (
+        logging.ERROR,
+        "new certificate files cannot be used; the former ones stay in use",
+    )
+    ETCD_ASKS_NOBODY = (logging.WARNING, "etcd has authentication switched off: the user given is not used")
+
+    CONNECTION_TROUBLE = (logging.WARNING, "etcd did not answer, or refused a write; it is tried again")
 
     @property
     def level(self) -> int:
@@ -66,7 +77,25 @@ class Events(Enum):
         return str(self.value[1])
 
 
+Listener = Callable[[Events, Mapping[str, Any]], None]
+"""Told of every event with its fields, in the thread in which it happened; must return at once."""
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Tell ``listener`` of every event from now on; returns what ends that."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
 def emit(event: Events, **fields: Any) -> None:
     """Report that ``event`` happened. Fields that are None are left out."""
     present = {name: value for name, value in fields.items() if value is not None}
     logger.log(event.level, event.name.lower(), extra={"event": event.name.lower(), "fields": present})
+    for listener in tuple(_listeners):
+        try:
+            listener(event, present)
+        except Exception:
+            # What counts or reports events must not disturb what they are about.
+            logger.exception("a listener failed on %s", event.name.lower())

@@ -1,0 +1,146 @@
+"""Certificates in PEM files: read, checked against each other, and read again when the files change.
+
+What gRPC says of a key that does not fit its certificate is a failed handshake, minutes later and on the
+other side. So files are checked here, by OpenSSL, before anybody uses them.
+"""
+
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from leaderjob.errors import SettingsError
+from leaderjob.telemetry.events import Events, emit
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """What the files say, as it is handed to TLS libraries; None: there is no such file."""
+
+    ca: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Where the certificates are.
+
+    :param ca: those that sign the other side's; None means the authorities that the system trusts.
+    :param cert: our own, with those between it and the authority; with ``key``, or not at all.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def read(self) -> Pem:
+        """:raises SettingsError: a file cannot be read, is none of its kind, or does not fit the others."""
+        if (self.cert is None) != (self.key is None):
+            raise SettingsError(
+                "a certificate needs its key, and a key its certificate: give both or neither"
+            )
+        pem = Pem(*(_content(path) for path in (self.ca, self.cert, self.key)))
+        if self.ca is not None:
+            try:
+                ssl.create_default_context(cafile=self.ca)
+            except ssl.SSLError as error:
+                raise SettingsError(f"{self.ca} has no certificate of an authority in PEM form") from error
+        if self.cert is not None and self.key is not None:
+            _check_pair(self.cert, self.key)
+        return pem
+
+    def client_context(self) -> ssl.SSLContext:
+        """For connections that we open. :raises SettingsError: see :meth:`read`."""
+        self.read()
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self.ca)
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """For connections that others open. A client's certificate is asked for and checked if there is one:
+        who may come without is for the caller to say. :raises SettingsError: see :meth:`read`."""
+        self.read()
+        if self.cert is None:
+            raise SettingsError("who listens with TLS needs a certificate and its key")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def stamp(self) -> tuple[tuple[int, int] | None, ...]:
+        """Another value when a file was exchanged. One that is missing just now has None."""
+        return tuple(_stamp(path) for path in (self.ca, self.cert, self.key) if path is not None)
+
+
+class Fresh(Generic[T]):
+    """What is made of certificate files, made again once they have changed: certificates run out.
+
+    What does not fit together, as between the exchange of a certificate and that of its key, is passed
+    over, and what was made of the former ones stays in use. For any thread.
+
+    :param make: :meth:`CertificateFiles.read`, say.
+    :raises SettingsError: from the start the files cannot be used.
+    """
+
+    def __init__(self, files: CertificateFiles, make: Callable[[CertificateFiles], T]) -> None:
+        self.files = files
+        self._make = make
+        self._lock = threading.Lock()
+        self._stamp = files.stamp()
+        self._made = make(files)
+
+    def get(self) -> T:
+        """The same object as before, unless the files have changed."""
+        with self._lock:
+            stamp = self.files.stamp()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._made = self._make(self.files)
+                except SettingsError as error:
+                    emit(Events.CERTIFICATES_REFUSED, reason=error)
+                else:
+                    emit(Events.CERTIFICATES_CHANGED, certificate=self.files.cert or self.files.ca)
+            return self._made
+
+
+def _content(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _check_pair(cert: Path, key: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_cert_chain(cert, key, password=_no_password(key))
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise SettingsError(f"the key {key} does not belong to the certificate {cert}") from error
+        raise SettingsError(f"{cert} and {key} are not a certificate and its key in PEM form") from error
+
+
+def _no_password(key: Path) -> Callable[[], str]:
+    def ask() -> str:  # instead of OpenSSL, which would ask on the terminal
+        raise SettingsError(
+            f"the key {key} is encrypted: give one without a password, readable by this user only"
+        )
+
+    return ask
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino

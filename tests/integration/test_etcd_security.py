@@ -1,0 +1,270 @@
+"""An etcd that demands certificates, or users: what is given is used, and what is missing is named."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from leaderjob.errors import SettingsError
+from leaderjob.etcd import (
+    AuthenticationFailed,
+    Etcd,
+    EtcdUnavailable,
+    NobodyKnown,
+    PermissionDenied,
+    Put,
+    User,
+    follow,
+)
+from leaderjob.tls import CertificateFiles
+from tests.support.authority import Authority
+from tests.support.etcd import every_release
+from tests.support.loop import run_async
+from tests.support.secure_etcd import SecureEtcd
+from tests.support.streams import run_with_streams
+
+PASSWORD = "of-the-tester"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path, authority: Authority) -> Iterator[SecureEtcd]:
+    """Demands a certificate of ``authority``."""
+    yield from started(SecureEtcd(tmp_path / "etcd", authority.issue("server")))
+
+
+@pytest.fixture
+def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SecureEtcd]:
+    """Demands a user: ``tester`` may read and write what is below /mine/."""
+    for server in started(SecureEtcd(tmp_path / "etcd", binary=getattr(request, "param", None))):
+        server.enable_users()
+        server.add_user("tester", PASSWORD, ("readwrite", "/mine/"))
+        yield server
+
+
+def started(server: SecureEtcd) -> Iterator[SecureEtcd]:
+    run_async(server.start())
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@asynccontextmanager
+async def signed_in(server: SecureEtcd, password: str = PASSWORD) -> AsyncIterator[Etcd]:
+    async with Etcd([server.endpoint], user=User("tester", lambda: password)) as client:
+        yield client
+
+
+def test_both_sides_show_their_certificates(encrypted: SecureEtcd, authority: Authority) -> None:
+    async def main() -> None:
+        async with Etcd([encrypted.secure_endpoint], certificates=authority.issue("client")) as client:
+            await client.put("/key", b"secret")
+            found = await client.get("/key")
+            assert found is not None
+            assert found.value == b"secret"
+            lease_id, _ = await client.grant(10)
+            assert await client.keep_alive(lease_id, timeout_s=2.0) == 10
+
+    run_with_streams(main())
+
+
+def refused(endpoint: str, certificates: CertificateFiles | None) -> str:
+    """What a client is told that cannot connect."""
+
+    async def main() -> str:
+        async with Etcd([endpoint], certificates=certificates) as client:
+            with pytest.raises(EtcdUnavailable) as caught:
+                await client.get("/key")
+        assert caught.value.exit_code == 3
+        return str(caught.value)
+
+    return run_with_streams(main())
+
+
+def test_a_server_that_another_authority_signed_is_refused(encrypted: SecureEtcd, tmp_path: Path) -> None:
+    other = Authority(tmp_path / "other")
+    said = refused(encrypted.secure_endpoint, other.issue("client"))
+    assert "its certificate is not signed by an authority in etcd.ca" in said
+
+
+def test_a_server_with_the_name_of_another_is_refused(tmp_path: Path, authority: Authority) -> None:
+    elsewhere = authority.issue("server", "etcd.example.org")
+    for server in started(SecureEtcd(tmp_path / "etcd", elsewhere)):
+        said = refused(server.secure_endpoint, authority.issue("client"))
+        assert "its certificate is for another name" in said
+
+
+def test_a_client_without_a_certificate_is_told_so(encrypted: SecureEtcd, authority: Authority) -> None:
+    said = refused(encrypted.secure_endpoint, CertificateFiles(ca=authority.ca))
+    assert "etcd.cert" in said
+
+
+def test_whoever_does_not_encrypt_is_told_so(encrypted: SecureEtcd) -> None:
+    assert "https://" in refused(encrypted.secure_endpoint, None)
+
+
+def test_whoever_encrypts_where_nobody_does_is_told_so(encrypted: SecureEtcd, authority: Authority) -> None:
+    assert "does not speak TLS" in refused(encrypted.endpoint, authority.issue("client"))
+
+
+def test_renewed_certificates_are_used_without_a_restart(encrypted: SecureEtcd, tmp_path: Path) -> None:
+    """The server gets others, of another authority, and its clients are given theirs a moment later."""
+    files = Authority(tmp_path / "authority").issue("client")
+    renewed = tmp_path / "renewed"
+
+    async def main() -> None:
+        async with Etcd([encrypted.secure_endpoint], certificates=files) as client:
+            with pytest.raises(EtcdUnavailable):
+                await client.get("/key")
+            new = Authority(renewed)
+            server, ours = new.issue("server"), new.issue("client")
+            encrypted.kill()
+            move(server, tmp_path / "authority", "server")
+            move(ours, tmp_path / "authority", "client")
+            await encrypted.start()
+            await eventually(client)
+
+    run_with_streams(main())
+
+
+def move(new: CertificateFiles, directory: Path, name: str) -> None:
+    """Exchange the files, as a certificate manager does it."""
+    assert new.ca is not None
+    assert new.cert is not None
+    assert new.key is not None
+    (directory / "ca.pem").write_bytes(new.ca.read_bytes())
+    new.cert.replace(directory / f"{name}.pem")
+    new.key.replace(directory / f"{name}.key")
+
+
+async def eventually(client: Etcd) -> None:
+    async with asyncio.timeout(10.0):
+        while True:
+            try:
+                await client.get("/key")
+            except EtcdUnavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+@every_release("asking")
+def test_a_user_may_do_what_its_role_allows(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with signed_in(asking) as client:
+            await client.put("/mine/key", b"1")
+            assert (await client.range("/mine/")).kvs
+            async with aclosing(follow(client, "/mine/")) as batches:
+                assert [event.key for event in (await anext(batches)).events] == ["/mine/key"]
+                await client.put("/mine/key", b"2")
+                assert [event.key for event in (await anext(batches)).events] == ["/mine/key"]
+
+    run_with_streams(main())
+
+
+@every_release("asking")
+def test_what_is_not_allowed_is_named(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with signed_in(asking) as client:
+            with pytest.raises(PermissionDenied, match="'tester' may not write /other/key"):
+                await client.put("/other/key", b"")
+            with pytest.raises(PermissionDenied, match="may not read /other/ and what is below"):
+                await client.range("/other/")
+            with pytest.raises(PermissionDenied, match="may not write /mine/key, write /other/key"):
+                await client.txn((), [Put("/mine/key", b""), Put("/other/key", b"")])
+            assert await client.get("/mine/key") is None
+
+    run_with_streams(main())
+
+
+def test_a_watch_that_is_not_allowed_is_named(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with signed_in(asking) as client:
+            asking.as_root("role", "grant-permission", "tester", "read", "/listed/", "--prefix")
+            async with aclosing(follow(client, "/listed/")) as batches:
+                await anext(batches)
+                asking.as_root("role", "revoke-permission", "tester", "/listed/", "--prefix")
+                asking.kill()
+                await asking.start()
+                with pytest.raises(PermissionDenied, match="may not read /listed/"):
+                    await anext(batches)
+
+    run_with_streams(main())
+
+
+def test_a_wrong_password_is_named(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with signed_in(asking, "wrong") as client:
+            with pytest.raises(AuthenticationFailed, match="'tester'") as caught:
+                await client.get("/mine/key")
+        assert caught.value.exit_code == 2
+        assert "wrong" not in str(caught.value)
+
+    run_with_streams(main())
+
+
+def test_whoever_does_not_say_who_he_is_is_told_so(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with Etcd([asking.endpoint]) as client:
+            with pytest.raises(NobodyKnown, match=r"etcd\.username"):
+                await client.get("/mine/key")
+
+    run_with_streams(main())
+
+
+@every_release("asking")
+def test_a_token_that_etcd_has_forgotten_is_replaced(asking: SecureEtcd) -> None:
+    """Tokens are kept in the memory of a member: after a restart it knows none."""
+
+    async def main() -> None:
+        async with signed_in(asking) as client, aclosing(follow(client, "/mine/")) as batches:
+            await anext(batches)
+            lease_id, _ = await client.grant(60)
+            asking.kill()
+            await asking.start()
+            assert await client.keep_alive(lease_id, timeout_s=5.0) == 60
+            await client.put("/mine/key", b"1")
+            asking.kill()
+            await asking.start()
+            await client.put("/mine/key", b"2")
+            values = []
+            while len(values) < 2:
+                values += [event.now.value for event in (await anext(batches)).events if event.now]
+            assert values == [b"1", b"2"]
+
+    run_with_streams(main())
+
+
+def test_a_change_of_users_does_not_disturb_those_at_work(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with signed_in(asking) as client:
+            await client.put("/mine/key", b"1")
+            asking.as_root("role", "grant-permission", "tester", "read", "/more/", "--prefix")
+            await client.put("/mine/key", b"2")
+
+    run_with_streams(main())
+
+
+def test_a_user_where_etcd_asks_nobody_does_no_harm(tmp_path: Path) -> None:
+    async def main(server: SecureEtcd) -> None:
+        async with signed_in(server) as client:
+            await client.put("/mine/key", b"1")
+            server.enable_users()
+            server.add_user("tester", PASSWORD, ("readwrite", "/mine/"))
+            await client.put("/mine/key", b"2")
+
+    for server in started(SecureEtcd(tmp_path / "etcd")):
+        run_with_streams(main(server))
+
+
+def test_a_key_that_does_not_belong_to_its_certificate_is_named(authority: Authority) -> None:
+    one, other = authority.issue("one"), authority.issue("other")
+    with pytest.raises(SettingsError, match="does not belong to the certificate"):
+        Etcd(["127.0.0.1:1"], certificates=CertificateFiles(one.ca, one.cert, other.key))

@@ -1,0 +1,26 @@
+"""Certificate authorities, and the files that they issue."""
+
+from pathlib import Path
+
+import trustme
+
+from leaderjob.tls import CertificateFiles
+
+
+class Authority:
+    """A certificate authority with files, as an operator has one."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._authority = trustme.CA()
+        self.ca = directory / "ca.pem"
+        self._authority.cert_pem.write_to_path(self.ca)
+
+    def issue(self, name: str, *identities: str) -> CertificateFiles:
+        """A certificate for these names and addresses; a second one of the same name takes its place."""
+        made = self._authority.issue_cert(*(identities or ("localhost", "127.0.0.1")), common_name=name)
+        cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
+        cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+        made.private_key_pem.write_to_path(key)
+        return CertificateFiles(self.ca, cert, key)
