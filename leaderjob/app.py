@@ -6,19 +6,17 @@
     └─ etcd, store, query workers, blob server, gRPC server
        └─ tasks: feed · followers · election (session ─► campaign ─► term)
 
-Stopping goes the other way: the term's work, office, the lease, then what serves, then the listener.
+A task that breaks is reported and begins again; the others go on. Stopping goes the other way: the term's
+work, office, the lease, then what serves, then the listener.
 """
 
 import asyncio
 import os
-import signal
 import socket
-import threading
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from leaderjob.api.server import ReplicaServer
 from leaderjob.catalog.catalog import Catalog, describe
@@ -26,12 +24,13 @@ from leaderjob.clock import utcnow
 from leaderjob.cluster.history import HistoryCheck
 from leaderjob.cluster.liveness import LivenessListener
 from leaderjob.cluster.membership import Membership
+from leaderjob.connecting import connect, replica_certificates
 from leaderjob.engine.office import Assignment
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Etcd
 from leaderjob.execution.query import QueryPool
+from leaderjob.keep_running import keep_running
 from leaderjob.leading import Leading
-from leaderjob.listening import Listening, join, plan_listening, split
+from leaderjob.listening import Listening, join, plan_http, plan_listening
 from leaderjob.model.ids import new_incarnation
 from leaderjob.model.member import Member, Role
 from leaderjob.recipes import Timing
@@ -44,27 +43,24 @@ from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.serving.follower import Follower
 from leaderjob.serving.followers import follow_all
 from leaderjob.serving.served import served_sequences
-from leaderjob.settings import Settings
+from leaderjob.settings import ReplicaSettings, Settings, TlsSettings
+from leaderjob.shutdown import AskedToStop, Shutdown
 from leaderjob.telemetry.events import Events, emit
+from leaderjob.tls import CertificateFiles, Fresh
 from leaderjob.version import __version__
 
 MAX_RESULT_BYTES = 64 * 1024**3
-_STOP_WITHIN_S = 9.0
+
+Part = Callable[[], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class _Shutdown:
-    """Set by SIGTERM or SIGINT."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a replica does as long as it runs: each runs until it is cancelled."""
 
-    asked: asyncio.Event
-
-    @classmethod
-    def on_signals(cls) -> "_Shutdown":
-        shutdown = cls(asyncio.Event())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, shutdown.asked.set)
-        return shutdown
+    feed: Part
+    followers: Part
+    election: Part
 
 
 async def run_replica(settings: Settings) -> None:
@@ -77,96 +73,114 @@ async def run_replica(settings: Settings) -> None:
             "no etcd is given: say --etcd HOST:PORT. To have one to try, run 'leaderjob demo', or install "
             "one (Debian: apt install etcd-server) and start it with 'etcd'"
         )
-    shutdown = _Shutdown.on_signals()
-    listening = plan_listening(
-        settings.replica.listen, settings.replica.advertise, insecure=settings.replica.insecure
-    )
+    shutdown = Shutdown.on_signals()
+    with suppress(AskedToStop):
+        async with AsyncExitStack() as stack:
+            async with shutdown.cutting_short():
+                parts = await _start(stack, settings)
+            await run_until_asked(shutdown, parts)
+    emit(Events.REPLICA_STOPPED)
+
+
+async def _start(stack: AsyncExitStack, settings: Settings) -> Parts:
+    """Everything that a replica needs, opened in order; ``stack`` closes it again."""
+    listening, http = _plan(settings.replica, settings.tls)
     catalog = await describe(settings.jobs, cwd=Path.cwd())
     assignments = assign(catalog, settings)
     keys = Keys(settings.etcd.namespace)
     timing = Timing(settings.election.ttl, settings.election.margin_s, settings.election.keepalive)
-    async with AsyncExitStack() as stack:
-        incarnation = new_incarnation()
-        liveness = await stack.enter_async_context(
-            LivenessListener(settings.replica.id, incarnation, listening.host)
-        )
-        etcd = await stack.enter_async_context(
-            Etcd(settings.etcd.endpoints, call_timeout_s=min(2.0, timing.ttl_s / 4))
-        )
-        store = stack.enter_context(Store(_state_directory(settings) / "store"))
-        activation = Activation(store)
-        queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
-        http_address = _start_blob_server(stack, store, settings, listening)
-        grpc_server = await stack.enter_async_context(
-            ReplicaServer(settings.replica.id, queries, listening.bind)
-        )
-        feed = Feed(etcd, keys)
-        addresses = {
-            "grpc": listening.advertise(grpc_server.port),
-            "http": http_address,
-            "liveness": join(listening.advertised_host, liveness.port),
-        }
-        membership = Membership(etcd, keys, feed, _member(settings, incarnation, addresses))
-        await membership.refuse_duplicate()
-        leading = Leading(
-            settings=settings,
-            etcd=etcd,
-            keys=keys,
+    incarnation = new_incarnation()
+    liveness = await stack.enter_async_context(
+        LivenessListener(settings.replica.id, incarnation, listening.host)
+    )
+    etcd = await stack.enter_async_context(
+        connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s)
+    )
+    store, activation = _open_store(stack, settings)
+    queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
+    certificates = replica_certificates(settings.tls)
+    tls = Fresh(certificates, CertificateFiles.client_context) if certificates is not None else None
+    blobs = BlobServer(store, http.host, http.port, certificates=certificates)
+    stack.push_async_callback(asyncio.to_thread, blobs.close)
+    _, http_port = blobs.start()
+    grpc_server = await stack.enter_async_context(
+        ReplicaServer(settings.replica.id, queries, listening.bind, certificates=certificates)
+    )
+    feed = Feed(etcd, keys)
+    addresses = {
+        "grpc": listening.advertise(grpc_server.port),
+        "http": http.advertise(http_port),
+        "liveness": join(listening.advertised_host, liveness.port),
+    }
+    membership = Membership(etcd, keys, feed, _member(settings, incarnation, addresses))
+    await membership.refuse_duplicate()
+    leading = Leading(
+        settings=settings,
+        etcd=etcd,
+        keys=keys,
+        feed=feed,
+        timing=timing,
+        membership=membership,
+        history_check=HistoryCheck(
+            etcd,
+            keys,
+            settings.replica.id,
+            settings.state_dir,
+            served=lambda: served_sequences(activation, assignments),
+        ),
+        store=store,
+        activation=activation,
+        assignments=assignments,
+    )
+
+    def follower(job: str) -> Follower:
+        description = catalog.find(job)
+        return Follower(
+            job,
             feed=feed,
-            timing=timing,
             membership=membership,
-            history_check=HistoryCheck(
-                etcd,
-                keys,
-                settings.replica.id,
-                settings.state_dir,
-                served=lambda: served_sequences(activation, assignments),
-            ),
             store=store,
             activation=activation,
-            assignments=assignments,
+            queries=queries,
+            reference=description.spec.reference if description and description.spec.has_query else None,
+            history=lambda: leading.history_id,
+            keep=settings.results.keep,
+            max_total_bytes=MAX_RESULT_BYTES,
+            tls=tls.get if tls is not None else None,
         )
 
-        def follower(job: str) -> Follower:
-            description = catalog.find(job)
-            return Follower(
-                job,
-                feed=feed,
-                membership=membership,
-                store=store,
-                activation=activation,
-                queries=queries,
-                reference=description.spec.reference if description and description.spec.has_query else None,
-                history=lambda: leading.history_id,
-                keep=settings.results.keep,
-                max_total_bytes=MAX_RESULT_BYTES,
-            )
-
-        jobs = ",".join(assignments) or "none"
-        emit(Events.REPLICA_STARTED, pid=os.getpid(), jobs=jobs, namespace=keys.namespace, **addresses)
-        following = follow_all(feed, follower, frozenset(assignments))
-        await _run_until(shutdown, leading, feed, following)
-    emit(Events.REPLICA_STOPPED)
+    jobs = ",".join(assignments) or "none"
+    emit(Events.REPLICA_STARTED, pid=os.getpid(), jobs=jobs, namespace=keys.namespace, **addresses)
+    return Parts(
+        feed=feed.run,
+        followers=lambda: follow_all(feed, follower, frozenset(assignments)),
+        election=leading.run,
+    )
 
 
-async def _run_until(
-    shutdown: _Shutdown, leading: Leading, feed: Feed, following: Coroutine[Any, Any, None]
-) -> None:
+async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
     """Every long-lived task of a replica, until it is asked to stop."""
     async with asyncio.TaskGroup() as group:
-        election = group.create_task(leading.run(), name="election")
-        serving = [
-            group.create_task(feed.run(), name="feed"),
-            group.create_task(following, name="followers"),
-        ]
+
+        def start(name: str, part: Part) -> asyncio.Task[None]:
+            return group.create_task(keep_running(name, part), name=name)
+
+        election = start("election", parts.election)
+        serving = [start("feed", parts.feed), start("followers", parts.followers)]
         await shutdown.asked.wait()
-        emit(Events.REPLICA_STOPPING)
-        _give_up_after(_STOP_WITHIN_S)
         # Office first, while everything that it needs is still there.
         election.cancel()
         await asyncio.wait([election])
         for task in serving:
             task.cancel()
+
+
+def _plan(replica: ReplicaSettings, tls: TlsSettings) -> tuple[Listening, Listening]:
+    """Where queries are answered, and where published files are handed out."""
+    open_to_all = tls.enabled or replica.insecure
+    listening = plan_listening(replica.listen, replica.advertise, open_to_all=open_to_all)
+    http = plan_http(replica.listen_http, replica.advertise, main=listening, open_to_all=open_to_all)
+    return listening, http
 
 
 def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> Member:
@@ -180,21 +194,6 @@ def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> 
         started=utcnow(),
         addresses=addresses,
     )
-
-
-def _give_up_after(seconds: float) -> None:
-    """End the process if it has not ended by then, from a thread, whatever the event loop hangs on.
-
-    That costs nobody anything: workers die with the pipe to their guard, the lease runs out by itself.
-    """
-
-    def give_up() -> None:
-        emit(Events.REPLICA_STOPPED, reason=f"it did not stop in order within {seconds:g} s")
-        os._exit(1)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
 
 
 def assign(catalog: Catalog, settings: Settings) -> dict[str, Assignment]:
@@ -247,12 +246,13 @@ def _state_directory(settings: Settings) -> Path:
     return settings.state_dir
 
 
-def _start_blob_server(stack: AsyncExitStack, store: Store, settings: Settings, listening: Listening) -> str:
-    if settings.replica.listen_http is None:
-        host, port = listening.host, 0
-    else:
-        host, port = split("listen_http", settings.replica.listen_http)
-    server = BlobServer(store, host, port)
-    stack.push_async_callback(asyncio.to_thread, server.close)
-    _, bound_port = server.start()
-    return join(listening.advertised_host, bound_port)
+def _open_store(stack: AsyncExitStack, settings: Settings) -> tuple[Store, Activation]:
+    directory = _state_directory(settings)
+    try:
+        store = stack.enter_context(Store(directory / "store"))
+        return store, Activation(store)
+    except OSError as error:
+        raise SettingsError(
+            f"the state directory {directory} cannot be used: {error}; repair what is there, or choose another "
+            "--state-dir: what was published is then fetched anew"
+        ) from error

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +21,8 @@ import grpc.aio
 
 from leaderjob.clock import utcnow
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
-from leaderjob.etcd import Etcd, Put, absent
+from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
+from leaderjob.etcd.maintenance import Health, check_health
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
 from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
@@ -29,9 +31,12 @@ from leaderjob.records.feed import Changes, read_feed
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.narrate import Narrator, leader_facts, stamp
 from leaderjob.records.view import View
+from leaderjob.tls import CertificateFiles
 
 COMMAND_EXPIRES_AFTER = timedelta(minutes=5)
 _QUERY_TIMEOUT_S = 15.0
+_LOOK_EVERY_S = 2.0
+_STATE_TIMEOUT_S = 1.0
 
 
 class CommandRefused(LeaderjobError):
@@ -52,11 +57,24 @@ class Client:
     """One namespace of an etcd cluster, and the replicas in it.
 
     :param endpoints: etcd's, ``HOST:PORT`` each.
+    :param certificates: TLS to etcd, by these. :param user: whom etcd knows us as, where it asks.
+    :param replica_certificates: what is shown to replicas that demand certificates.
+    :raises SettingsError: an endpoint is none, or a certificate cannot be used.
     """
 
-    def __init__(self, endpoints: Sequence[str], namespace: str = "default") -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        namespace: str = "default",
+        *,
+        certificates: CertificateFiles | None = None,
+        user: User | None = None,
+        replica_certificates: CertificateFiles | None = None,
+    ) -> None:
         self.keys = Keys(namespace)
-        self._etcd = Etcd(endpoints)
+        self._connect = partial(Etcd, certificates=certificates, user=user)
+        self._etcd = self._connect(endpoints)
+        self._replica_certificates = replica_certificates
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,8 +93,13 @@ class Client:
         return view
 
     async def status(self) -> dict[str, Any]:
-        """Who leads, who is there and what it serves, and each job's next fire and last run."""
+        """Who leads, who is there and what it serves, each job's next fire and last run, and how etcd is.
+
+        :raises EtcdUnavailable: etcd is not there.
+        """
         view = await self.view()
+        connect = partial(self._connect, call_timeout_s=_STATE_TIMEOUT_S)
+        health = await check_health(connect, self._etcd.connection.endpoints)
         leader = leader_facts(view)
         return {
             "namespace": self.keys.namespace,
@@ -84,6 +107,7 @@ class Client:
             "members": [_member_facts(view, replica) for replica in sorted(view.members)],
             "jobs": [_job_facts(view, job) for job in sorted(view.specs)],
             "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
+            "etcd": _etcd_facts(health),
         }
 
     async def follow(self) -> AsyncGenerator[tuple[Changes, View], None]:
@@ -100,6 +124,26 @@ class Client:
             async for batch, view in batches:
                 for event in narrator.tell(batch, view):
                     yield event
+
+    async def outages(self, *, every_s: float = _LOOK_EVERY_S) -> AsyncGenerator[EtcdError | None, None]:
+        """Beside a watch, which waits in silence: the error once etcd does not answer, None once it does again.
+
+        Asked by a small linearizable read every ``every_s``. Runs until closed.
+        """
+        lost = False
+        while True:
+            await asyncio.sleep(every_s)
+            error = await self._problem()
+            if lost is (error is None):
+                lost = error is not None
+                yield error
+
+    async def _problem(self) -> EtcdError | None:
+        try:
+            await self._etcd.get(self.keys.history)
+        except EtcdError as error:
+            return error
+        return None
 
     async def runs(self, job: str | None = None) -> list[Run]:
         """The ledger, oldest first. :raises NotFound: there is no such job."""
@@ -180,7 +224,9 @@ class Client:
         failures = []
         for member in serving:
             try:
-                return await ask(member.addresses["grpc"], Query(job=job, fields=dict(fields)), timeout_s)
+                query = Query(job=job, fields=dict(fields))
+                certificates = self._replica_certificates
+                return await ask(member.addresses["grpc"], query, timeout_s, certificates=certificates)
             except NoAnswer as failure:
                 failures.append(f"{member.replica}: {failure}")
         raise NoAnswer(f"no replica answered: {'; '.join(failures)}")
@@ -202,9 +248,11 @@ class Client:
         )
 
 
-async def ask(address: str, query: Query, timeout_s: float) -> Answer:
+async def ask(
+    address: str, query: Query, timeout_s: float, *, certificates: CertificateFiles | None = None
+) -> Answer:
     """One replica's answer. :raises NoAnswer: it gave none; and as :meth:`Client.query`."""
-    async with grpc.aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    async with _channel(address, certificates) as channel:
         call = channel.unary_unary(f"/{SERVICE}/{QUERY_METHOD}")
         try:
             return Answer.from_bytes(await call(query.to_bytes(), timeout=timeout_s))
@@ -215,6 +263,40 @@ async def ask(address: str, query: Query, timeout_s: float) -> Answer:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise NotFound(details) from error
             raise NoAnswer(details) from error
+
+
+def _channel(address: str, certificates: CertificateFiles | None) -> Any:
+    options = (("grpc.enable_http_proxy", 0),)
+    if certificates is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    pem = certificates.read()
+    credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def _etcd_facts(health: Health) -> dict[str, Any]:
+    """Members have their ids in hex, as etcdctl shows them."""
+    endpoints = [
+        {
+            "endpoint": status.endpoint,
+            "member": f"{status.member:x}",
+            "version": status.version,
+            "db_size_bytes": status.db_size_bytes,
+            "db_in_use_bytes": status.db_in_use_bytes,
+            "quota_bytes": status.quota_bytes,
+            "leads": status.leader == status.member,
+            "raft_term": status.raft_term,
+            "errors": list(status.errors),
+        }
+        for status in health.endpoints
+    ]
+    return {
+        "endpoints": endpoints,
+        "silent": dict(health.silent),
+        "alarms": [{"member": f"{alarm.member:x}", "alarm": alarm.kind} for alarm in health.alarms],
+        "warnings": list(health.warnings()),
+        "unknown": health.unknown,
+    }
 
 
 def _member_facts(view: View, replica: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 from leaderjob.cli.output import print_json
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.cluster.restore import accept_restore as accept
-from leaderjob.etcd import Etcd
+from leaderjob.connecting import connect
 from leaderjob.model.history import History
 from leaderjob.records.keys import Keys
 
@@ -41,5 +41,5 @@ def accept_restore(
 
 
 async def _accept(target: Target, token_floor: int | None) -> History:
-    async with Etcd(target.endpoints) as etcd:
+    async with connect(target.etcd) as etcd:
         return await accept(etcd, Keys(target.namespace), token_floor=token_floor)

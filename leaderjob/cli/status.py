@@ -1,4 +1,4 @@
-"""``leaderjob status``: who leads, who is there, what is served, and when each job fires next."""
+"""``leaderjob status``: who leads, who is there, what is served, when each job fires next, how etcd is."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from leaderjob.cli.output import ago, print_json, print_table
+from leaderjob.cli.output import ago, format_size, print_json, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 
 
@@ -14,7 +14,7 @@ from leaderjob.cli.target import Target, find_target, target_options
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(*, etcd: str | None, namespace: str | None, config: Path | None, as_json: bool) -> None:
-    """Show the leader, the replicas and the jobs."""
+    """Show the leader, the replicas, the jobs, and how etcd is."""
     found = asyncio.run(_fetch(find_target(etcd, namespace, config)))
     if as_json:
         print_json(found)
@@ -36,6 +36,7 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(
             f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}"
         )
+    _print_etcd(found["etcd"])
     click.echo()
     jobs = sorted({job for member in found["members"] for job in member["versions"]})
     print_table(
@@ -60,6 +61,25 @@ def _print(found: dict[str, Any]) -> None:
     )
     for key, reason in found["quarantined"].items():
         click.echo(f"warning: {key} is quarantined: {reason}", err=True)
+
+
+def _print_etcd(etcd: dict[str, Any]) -> None:
+    """One line, and one to stderr for each thing that somebody should look after."""
+    members = etcd["endpoints"]
+    versions = ", ".join(sorted({member["version"] for member in members}))
+    state = f"{len(members)} of {len(members) + len(etcd['silent'])} endpoints answer"
+    if members:
+        largest = max(members, key=lambda member: int(member["db_size_bytes"]))
+        size, in_use = largest["db_size_bytes"], largest["db_in_use_bytes"]
+        state += f", version {versions}, database {format_size(size)} ({format_size(in_use)} in use)"
+    elif etcd["unknown"]:
+        state = f"its state is not known: {etcd['unknown']}"
+    colour = "red" if etcd["alarms"] else "yellow" if etcd["warnings"] else None
+    click.echo(f"etcd: {click.style(state, fg=colour)}")
+    if members and etcd["unknown"]:
+        click.echo(f"note: not all of etcd's state is known: {etcd['unknown']}", err=True)
+    for warning in etcd["warnings"]:
+        click.secho(f"warning: {warning}", fg=colour, err=True)
 
 
 def _job_row(job: dict[str, Any]) -> list[str]:

@@ -8,20 +8,38 @@ from typing import Any, TypeVar
 import click
 
 from leaderjob.client import Client
+from leaderjob.connecting import etcd_certificates, etcd_user, replica_certificates
 from leaderjob.embedded.running import read_running
 from leaderjob.errors import SettingsError
-from leaderjob.settings import load_settings
+from leaderjob.settings import EtcdSettings, load_settings
+from leaderjob.tls import CertificateFiles
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    endpoints: tuple[str, ...]
-    namespace: str
+    """:param replicas: the certificates for the ports of replicas."""
+
+    etcd: EtcdSettings
+    replicas: CertificateFiles | None = None
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self.etcd.endpoints
+
+    @property
+    def namespace(self) -> str:
+        return self.etcd.namespace
 
     def client(self) -> Client:
-        return Client(self.endpoints, self.namespace)
+        return Client(
+            self.endpoints,
+            self.namespace,
+            certificates=etcd_certificates(self.etcd),
+            user=etcd_user(self.etcd),
+            replica_certificates=self.replicas,
+        )
 
 
 def target_options(command: CommandT) -> CommandT:
@@ -39,13 +57,13 @@ def find_target(etcd: str | None, namespace: str | None, config: Path | None) ->
     """:raises SettingsError: no etcd is named, and no demo is running."""
     settings = load_settings(config, {"etcd": {"endpoints": etcd, "namespace": namespace}})
     if settings.etcd.endpoints:
-        return Target(settings.etcd.endpoints, settings.etcd.namespace)
+        return Target(settings.etcd, replica_certificates(settings.tls))
     demo = read_running()
     if demo is None:
         raise SettingsError(
             "no etcd is given, and no demo is running: say --etcd HOST:PORT, or start one with 'leaderjob demo'"
         )
-    found = Target(demo.endpoints, namespace or demo.namespace)
+    found = Target(EtcdSettings(endpoints=demo.endpoints, namespace=namespace or demo.namespace))
     click.echo(
         f"using the running demo: etcd {','.join(found.endpoints)}, namespace {found.namespace}", err=True
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from leaderjob.cli.outages import outages_told
 from leaderjob.cli.output import parse_object, print_json
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.client import run_facts
@@ -45,7 +46,7 @@ def trigger(
 
 
 async def _trigger(target: Target, job: str, params: dict[str, Any], wait: bool) -> dict[str, Any]:
-    async with target.client() as client:
+    async with target.client() as client, outages_told(client):
         run = await client.trigger(job, params)
         if wait:
             return run_facts(await client.wait_for_run(job, run))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from leaderjob.cli.outages import outages_told
 from leaderjob.cli.output import print_json
 from leaderjob.cli.target import Target, find_target, target_options
 
@@ -15,13 +16,13 @@ from leaderjob.cli.target import Target, find_target, target_options
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def watch(*, etcd: str | None, namespace: str | None, config: Path | None, as_json: bool) -> None:
-    """Show what happens, beginning with who is there. Runs until Ctrl-C."""
+    """Show what happens, beginning with who is there. Runs until Ctrl-C, and goes on after an outage of etcd."""
     target = find_target(etcd, namespace, config)
     asyncio.run(_watch(target, as_json))
 
 
 async def _watch(target: Target, as_json: bool) -> None:
-    async with target.client() as client, aclosing(client.watch()) as events:
+    async with target.client() as client, outages_told(client), aclosing(client.watch()) as events:
         async for event in events:
             if as_json:
                 print_json(event)

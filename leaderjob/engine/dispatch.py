@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from leaderjob.clock import boottime, utcnow
@@ -64,8 +65,9 @@ class Dispatch:
     async def _after_former_attempt(self, run: Stored[Run]) -> Stored[Run]:
         """Settle what was left behind: wait for the workers, then restart or abandon the run.
 
-        An unfinished attempt of this very term was left by the part of it that broke and began again. That
-        counts as a lost leader, so that it cannot go on for ever.
+        An unfinished attempt of this very term was left by the part of it that broke and began again. The job
+        is not to blame, so that costs none of its retries; it counts as a lost leader, so that it cannot go
+        on for ever.
         """
         attempt = run.record.attempt
         if attempt is None:
@@ -74,7 +76,8 @@ class Dispatch:
         if attempt.ended is not None:
             settled = self._restart_or_abandon(run.record)
         elif attempt.token == self._office.token:
-            settled = self._abandon(run.record, "the leader could not go on with it: its log says why")
+            reason = "the leader could not go on with it, and its log says why"
+            settled = self._abandon(run.record, reason, workers_gone=self._workers_gone)
         else:
             settled = self._abandon(
                 run.record, f"the leader of term {attempt.token} ({attempt.replica}) was lost"
@@ -87,17 +90,23 @@ class Dispatch:
         return self._restart_or_abandon(ended)
 
     def _restart_or_abandon(self, run: Run) -> Run:
-        policy = self._spec.policy
-        if policy.on_leader_loss is OnLeaderLoss.ABANDON and run.leader_losses:
-            reason = "its leader was lost, and the job asks for at most one start"
-        elif run.leader_losses > policy.max_leader_losses:
-            reason = f"its leader was lost {run.leader_losses} times"
+        policy, abandoned = self._spec.policy, run.abandoned_attempts
+        if not abandoned:
+            return run
+        reason = abandoned[-1].reason
+        if policy.on_leader_loss is OnLeaderLoss.ABANDON:
+            reason = f"{reason}, and the job asks for at most one start"
+        elif len(abandoned) > policy.max_leader_losses:
+            reason = f"abandoned {len(abandoned)} times, more than the job allows; the last time {reason}"
         else:
             return run
         return run.finish(Outcome.ABANDONED, now=utcnow(), reason=reason)
 
     async def _attempt(self, run: Stored[Run]) -> Stored[Run]:
-        """One attempt: returns the run done, or ready for the next attempt."""
+        """One attempt: returns the run done, or ready for the next attempt.
+
+        Where it cannot have a directory it fails without a worker, and the job's retries apply.
+        """
         office = self._office
         await self._wait_for_the_unreaped(run.record)
         await self._wait_for_trust()
@@ -187,8 +196,9 @@ class Dispatch:
         return self._unreaped_since is None
 
     async def _hand_over(self, run: Stored[Run]) -> None:
-        """The term is ending in order; if the worker is gone, say so, and nobody has to wait.
+        """The worker was stopped in order; if it is gone, say so, and nobody has to wait.
 
+        The term may be ending, or only the part of it that carries out this job.
         Where the attempt has been recorded as ended already, this conflicts, and changes nothing.
         """
         if not self._office.leadership.trusted:
@@ -196,7 +206,7 @@ class Dispatch:
         ended = run.record.end_attempt(
             Outcome.ABANDONED,
             now=utcnow(),
-            reason="the leader stepped down",
+            reason="the leader stopped it, to step down or to begin again with the job",
             workers_gone=self._workers_gone,
         )
         with suppress(LeaderjobError, TimeoutError):
@@ -204,15 +214,18 @@ class Dispatch:
                 await self._write(run, ended)
 
     async def _succeed(self, run: Stored[Run], artifact_dir: Path, end: AttemptEnd) -> Stored[Run]:
+        gone = self._workers_gone
+        # The attempt is over with its worker; what becomes of the result is a matter of the run.
+        ended = run.record.end_attempt(Outcome.SUCCEEDED, now=utcnow(), workers_gone=gone)
         if end.result is None and not await asyncio.to_thread(_has_entries, artifact_dir):
-            return await self._write(run, run.record.finish(Outcome.SUCCEEDED, now=utcnow()))
+            return await self._write(run, ended.finish(Outcome.SUCCEEDED, now=utcnow()))
         try:
-            done = await publish(self._office, run, artifact_dir, end.result)
+            done = await publish(self._office, replace(run, record=ended), artifact_dir, end.result)
             self._over = done.id
         except (Unpublishable, TooLarge, NotEnoughSpace) as error:
-            return await self._write(
-                run, run.record.finish(Outcome.FAILED, now=utcnow(), reason=f"its result: {error}")
-            )
+            reason = f"its result: {error}"
+            failed = run.record.finish(Outcome.FAILED, now=utcnow(), reason=reason, workers_gone=gone)
+            return await self._write(run, failed)
         return Stored(run.key, done, run.create_revision, run.mod_revision)
 
     async def _fail(self, run: Stored[Run], end: AttemptEnd) -> Stored[Run]:
@@ -267,7 +280,7 @@ def _make_empty(directory: Path) -> str | None:
         directory.mkdir(parents=True)
     except OSError as error:
         return (
-            f"the attempt's directory {directory} cannot be made: {error.strerror}. Free space on the leader's "
+            f"the attempt's directory {directory} cannot be made: {error.strerror or error}. Free space on the leader's "
             "disk, or mend what is in its state directory"
         )
     return None

@@ -14,6 +14,7 @@ from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, absent, modified_at
 from leaderjob.model.artifact import Pointer, Staged, Version
 from leaderjob.model.run import Outcome, Run
+from leaderjob.offload import run_in_thread
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored, decode
@@ -30,7 +31,10 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
     :raises NotLeader: the term is over; nothing was published.
     """
     job = run.record.job
-    artifact = await asyncio.to_thread(office.store.add, job, run.record.id, artifact_dir)
+    artifact = await run_in_thread(
+        lambda cancelled: office.store.add(job, run.record.id, artifact_dir, cancelled=cancelled),
+        undo=lambda added: office.store.settle(added.digest),
+    )
     staged = Staged(
         job=job,
         run=run.record.id,

@@ -36,7 +36,7 @@ async def retain(office: Office) -> None:
             except Conflict:
                 break  # one of them changed meanwhile: look again next time
         kept = {(run.record.job, run.record.id) for job in view.specs for run in view.runs(job)}
-        await asyncio.to_thread(_remove_old_logs, office.work_dir, kept)
+        await asyncio.to_thread(remove_old_logs, office.work_dir, kept)
         await asyncio.sleep(_EVERY_S)
 
 
@@ -65,15 +65,23 @@ def stale_records(view: View, office: Office) -> Iterator[Stored[Record]]:
     yield from (staged for staged in view.staged() if (staged.record.job, staged.record.run) in over)
 
 
-def _remove_old_logs(work_dir: Path, kept: set[tuple[str, str]]) -> None:
+def remove_old_logs(work_dir: Path, kept: set[tuple[str, str]]) -> None:
     """The directory of an attempt goes with the record of its run.
 
     A young one stays in any case: the view may not show its run yet.
     """
     too_young = time.time() - _YOUNG_S
-    for job_dir in work_dir.iterdir() if work_dir.is_dir() else ():
-        for attempt_dir in job_dir.iterdir() if job_dir.is_dir() else ():
+    for job_dir in _entries(work_dir):
+        for attempt_dir in _entries(job_dir):
             run = attempt_dir.name.rpartition("-")[0]
-            with suppress(FileNotFoundError):  # an operator tidies up as well
+            with suppress(FileNotFoundError):
                 if (job_dir.name, run) not in kept and attempt_dir.stat().st_mtime < too_young:
                     shutil.rmtree(attempt_dir, ignore_errors=True)
+
+
+def _entries(directory: Path) -> list[Path]:
+    """What is in it by now; nothing if it is no directory. Operators tidy up as well: any may vanish."""
+    with suppress(FileNotFoundError):
+        if directory.is_dir():
+            return list(directory.iterdir())
+    return []

@@ -91,13 +91,6 @@ class QueryPool:
         old, slot.worker = slot.worker, new
         old.retire()
 
-    def serving(self, job: str) -> int | None:
-        """The version whose worker is running, if one is."""
-        slot = self._slots.get(job)
-        return (
-            None if slot is None or slot.worker is None or slot.worker.over else slot.worker.published.version
-        )
-
     async def ask(self, job: str, request: dict[str, Json], timeout_s: float) -> Answered:
         """The answer of the job's active version. A query whose worker ends is tried once more.
 

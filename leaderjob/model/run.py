@@ -99,9 +99,9 @@ class Run(Record):
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def leader_losses(self) -> int:
-        """How many attempts ended because their leader was lost, or could not be trusted any more."""
-        return sum(attempt.outcome is Outcome.ABANDONED for attempt in self.attempts)
+    def abandoned_attempts(self) -> tuple[Attempt, ...]:
+        """Those whose leader was lost, could not be trusted any more, or could not go on with them."""
+        return tuple(attempt for attempt in self.attempts if attempt.outcome is Outcome.ABANDONED)
 
     def begin(self, *, token: int, replica: str, ttl_s: float, now: datetime) -> "Run":
         """A new attempt starts."""

@@ -85,8 +85,8 @@ class Retained:
 class Activation:
     """Activates versions out of ``store``, whose only user in this role it must be.
 
-    Opening it finishes or undoes what a crash interrupted. A job whose record is damaged is left alone:
-    each later use of that job raises :class:`RecordDamaged`.
+    Opening it finishes or undoes what a crash interrupted. A job whose record or directory is damaged is
+    left alone: each later use of that job raises :class:`RecordDamaged`, or the disk's own ``OSError``.
     """
 
     def __init__(self, store: Store) -> None:
@@ -97,8 +97,8 @@ class Activation:
         for job in self._job_names():
             try:
                 self._recover(job)
-            except RecordDamaged:
-                continue  # not lost: every later use of this job reads the record, and raises it
+            except (RecordDamaged, OSError):
+                continue  # not lost: every later use of this job comes by the same place, and raises it
 
     def activate(self, job: str, *, history: str, sequence: int, version: int, digest: str) -> Path:
         """Put a version that the store holds completely in force; returns its directory.
@@ -259,9 +259,12 @@ class Activation:
             return ActiveRecord.from_bytes(path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
+        except (ValidationError, OSError) as error:
+            problem = "is not a record of what is active"
+            if isinstance(error, OSError):
+                problem = f"cannot be read ({error.strerror})"
             raise RecordDamaged(
-                f"{path} is not a record of what is active, so it is not known which version this replica had "
+                f"{path} {problem}, so it is not known which version this replica had "
                 f"accepted; check the disk. Once you are sure that etcd is the right one, remove {path.parent} "
                 "and restart: the published version is then fetched and activated anew"
             ) from error

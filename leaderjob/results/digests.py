@@ -5,7 +5,7 @@ and it is several times faster than SHA-256.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Protocol
@@ -61,12 +61,18 @@ def matches(content: bytes | bytearray | memoryview, digest: str) -> bool:
     return valid_digest(digest) and digest_bytes(content, algorithm_of(digest)) == digest
 
 
-def digest_file(file: BufferedIOBase, algorithm: str = BLAKE3) -> FileDigests:
-    """All digests of a file, read once from its present position to its end."""
+def digest_file(
+    file: BufferedIOBase, algorithm: str = BLAKE3, *, check: Callable[[], None] = lambda: None
+) -> FileDigests:
+    """All digests of a file, read once from its present position to its end.
+
+    :param check: called before each piece; ends the reading by raising.
+    """
     whole = new_hasher(algorithm)
     pieces: list[str] = []
     size_bytes = 0
     for piece in read_pieces(file):
+        check()
         size_bytes += len(piece)
         whole.update(piece)
         pieces.append(digest_bytes(piece, algorithm))

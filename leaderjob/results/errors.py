@@ -73,5 +73,9 @@ class FetchCancelled(LeaderjobError):
     """The fetch was called off by whoever asked for it."""
 
 
+class AddCancelled(LeaderjobError):
+    """Taking an artifact in was called off by whoever asked for it."""
+
+
 class CannotListen(SettingsError):
     """The address to serve artifacts on cannot be bound."""

@@ -5,23 +5,27 @@ directories, so whatever it let in survives a crash from then on.
 """
 
 import errno
-import shutil
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from leaderjob.results.digests import BLAKE3, FileDigests, digest_file
+from leaderjob.results.digests import BLAKE3, FileDigests, digest_file, read_pieces
 from leaderjob.results.durable import sync_file
 from leaderjob.results.objects import Objects
 
 
 class Intake:
-    """``with Intake(objects) as intake:``; for one thread."""
+    """``with Intake(objects) as intake:``; for one thread.
 
-    def __init__(self, objects: Objects) -> None:
+    :param check: called between the pieces of each file that is moved in; ends the work by raising.
+    """
+
+    def __init__(self, objects: Objects, *, check: Callable[[], None] = lambda: None) -> None:
         self._objects = objects
+        self._check = check
         self._digests: set[str] = set()
         self._stack = ExitStack()
         self._count = 0
@@ -72,7 +76,7 @@ class Intake:
         is not.
         """
         if source.lstat().st_nlink > 1:
-            digests = _digests_of(source)
+            digests = self._digests_of(source)
             target = self._objects.path(digests.digest)
             if target.exists() and target.samefile(source):
                 self.announce([digests.digest])
@@ -81,7 +85,7 @@ class Intake:
         staged = self.new_path()
         self._bring(source, staged)
         staged.chmod(0o444)  # readable, whatever mode the job chose
-        digests = _digests_of(staged)
+        digests = self._digests_of(staged)
         self.put(staged, digests.digest)
         return digests
 
@@ -93,10 +97,12 @@ class Intake:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-        shutil.copyfile(source, staged, follow_symlinks=False)
+        with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file, staged.open("xb") as copy:
+            for piece in read_pieces(file):
+                self._check()
+                copy.write(piece)
         source.unlink()
 
-
-def _digests_of(path: Path) -> FileDigests:
-    with path.open("rb") as file:
-        return digest_file(file, BLAKE3)
+    def _digests_of(self, path: Path) -> FileDigests:
+        with path.open("rb") as file:
+            return digest_file(file, BLAKE3, check=self._check)

@@ -14,7 +14,7 @@ activated (the record of what is active protects it from then on), discarded, or
 
 import fcntl
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,13 @@ from typing import Self
 from leaderjob.model.artifact import FileEntry, Manifest, valid_digest
 from leaderjob.results.digests import digest_bytes, matches
 from leaderjob.results.durable import full_disk_is_not_enough_space, make_directory
-from leaderjob.results.errors import ArtifactDamaged, ManifestRefused, ObjectMissing, StoreInUse
+from leaderjob.results.errors import (
+    AddCancelled,
+    ArtifactDamaged,
+    ManifestRefused,
+    ObjectMissing,
+    StoreInUse,
+)
 from leaderjob.results.intake import Intake
 from leaderjob.results.listing import publishable_files
 from leaderjob.results.manifest import MAX_MANIFEST_BYTES, decode_manifest, distinct_objects, encode_manifest
@@ -82,19 +88,29 @@ class Store:
             os.close(self._lock_file)
             self._lock_file = -1
 
-    def add(self, job: str, run: str, source: Path) -> StagedArtifact:
+    def add(
+        self, job: str, run: str, source: Path, *, cancelled: Callable[[], bool] = lambda: False
+    ) -> StagedArtifact:
         """Take in the files below the directory ``source``, which are moved, not copied, where possible.
 
         Everything is flushed when this returns. Whatever wrote the files must be gone by now. Nothing is
         moved when a file is refused. The manifest is fresh.
 
+        :param cancelled: asked between files and between their pieces; once it says yes, this ends.
         :raises Unpublishable: something is not a regular file, or has a path that cannot be published.
         :raises NotEnoughSpace: the disk is full.
+        :raises AddCancelled: ``cancelled()``; nothing is fresh, and the next sweep removes what was moved.
         """
+
+        def check() -> None:
+            if cancelled():
+                raise AddCancelled(f"taking in the result of run {run} was cancelled; it is not published")
+
         paths = publishable_files(job, run, source)
-        with full_disk_is_not_enough_space(self.root), Intake(self.objects) as intake:
+        with full_disk_is_not_enough_space(self.root), Intake(self.objects, check=check) as intake:
             entries = []
             for path in paths:
+                check()
                 taken = intake.take(source / path)
                 entries.append(
                     FileEntry(
@@ -111,6 +127,7 @@ class Store:
                     f"the manifest of run {run} has {len(content)} bytes: at most {MAX_MANIFEST_BYTES} are "
                     "possible; publish fewer or smaller files"
                 )
+            check()
             digest = digest_bytes(content)
             intake.put_bytes(content, digest)
             self.mark_fresh(digest)

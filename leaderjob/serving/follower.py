@@ -1,19 +1,22 @@
 """Following one job's results: copy what is staged, activate what is published, drop what is old.
 
 Level-triggered: each round compares the feed's view with what is here, and does what is missing. A
-published version that cannot be had yet is tried again; the one before goes on serving meanwhile.
+published version that cannot be had yet, be it for the disk, is tried again; the one before goes on serving
+meanwhile.
 """
 
 import asyncio
 import random
-import threading
+import ssl
 from collections.abc import Callable
+from traceback import format_exception
 
 from leaderjob.cluster.membership import Membership
 from leaderjob.errors import LeaderjobError
 from leaderjob.execution.query import QueryPool
 from leaderjob.model.artifact import Pointer, Staged
 from leaderjob.model.member import Holding, Role
+from leaderjob.offload import run_in_thread
 from leaderjob.records.feed import Feed
 from leaderjob.records.view import View
 from leaderjob.results.activation import Activation, Active
@@ -35,6 +38,7 @@ class Follower:
     :param reference: where the job's code is, if it answers queries here; else None.
     :param history: the id of the store's history, once it is known.
     :param keep: how many versions before the active one stay on disk.
+    :param tls: encrypts what is fetched, and checks who delivers; None: nothing is encrypted.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Follower:
         history: Callable[[], str | None],
         keep: int,
         max_total_bytes: int,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._job = job
         self._feed = feed
@@ -61,6 +66,7 @@ class Follower:
         self._history = history
         self._keep = keep
         self._max_total_bytes = max_total_bytes
+        self._tls = tls
         self._active: Active | None = None
         self._copies: set[str] = set()
 
@@ -74,8 +80,11 @@ class Follower:
                 await self._round(self._feed.view)
                 pause_s = _FIRST_PAUSE_S
                 await self._feed.until(self._has_work)
-            except LeaderjobError as error:
-                emit(Events.FETCH_FAILED, job=self._job, reason=error, again_in_s=round(pause_s, 1))
+            except (LeaderjobError, OSError) as error:
+                # Of a disk that fails, the place is said too: such an error may name no file.
+                trace = "".join(format_exception(error)) if isinstance(error, OSError) else None
+                again_in_s = round(pause_s, 1)
+                emit(Events.FETCH_FAILED, job=self._job, reason=error, again_in_s=again_in_s, trace=trace)
                 changed = await self._pause(pause_s, tried)
                 pause_s = _FIRST_PAUSE_S if changed else min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -96,7 +105,7 @@ class Follower:
         """Serve what was active before this process started; etcd is not needed for that."""
         try:
             self._active = await asyncio.to_thread(self._activation.active, self._job)
-        except (ArtifactDamaged, RecordDamaged) as damaged:
+        except (ArtifactDamaged, RecordDamaged, OSError) as damaged:
             emit(Events.SERVING_FAILED, job=self._job, reason=damaged)
         if self._active is not None:
             await self._serve(self._active)
@@ -110,14 +119,14 @@ class Follower:
     async def _round(self, view: View) -> None:
         """One look at what there is. What cannot be had does not stand in the way of the rest.
 
-        :raises LeaderjobError: something could not be had.
+        :raises LeaderjobError: something could not be had. :raises OSError: the disk failed.
         """
-        failure: LeaderjobError | None = None
+        failure: LeaderjobError | OSError | None = None
         pointer = self._wanted(view)
         if pointer is not None:
             try:
                 await self._activate(pointer)
-            except LeaderjobError as error:
+            except (LeaderjobError, OSError) as error:
                 failure = error
         staged = self._staged(view)
         for entry in staged:
@@ -125,7 +134,7 @@ class Follower:
                 continue
             try:
                 await self._copy(entry.digest, entry.manifest_bytes)
-            except LeaderjobError as error:
+            except (LeaderjobError, OSError) as error:
                 failure = error
                 continue
             self._copies.add(entry.digest)
@@ -157,24 +166,18 @@ class Follower:
 
     async def _copy(self, digest: str, manifest_bytes: int) -> None:
         """Bring an artifact here; nothing to do for what was made here. Ends early when cancelled."""
-        stop = threading.Event()
-        copying = asyncio.create_task(
-            asyncio.to_thread(
-                fetch,
+        sources = self._sources(digest)
+        await run_in_thread(
+            lambda cancelled: fetch(
                 self._store,
                 digest,
                 manifest_bytes,
-                self._sources(digest),
+                sources,
                 max_total_bytes=self._max_total_bytes,
-                cancelled=stop.is_set,
+                cancelled=cancelled,
+                tls=self._tls() if self._tls is not None else None,
             )
         )
-        try:
-            await asyncio.shield(copying)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.gather(copying, return_exceptions=True)
-            raise
 
     def _sources(self, digest: str) -> list[str]:
         """Who may have it: followers who say so first, then the leader, which made it or took it over, then

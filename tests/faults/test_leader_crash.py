@@ -163,7 +163,8 @@ def test_a_dead_leaders_worker_is_dead_and_its_run_starts_again_after_the_hold_s
     second.kill()
     given_up = brief.ended("gated", run)
     assert (given_up.outcome, len(given_up.attempts)) == (Outcome.ABANDONED, 2)
-    assert "its leader was lost 2 times" in str(given_up.reason)
+    assert "abandoned 2 times" in str(given_up.reason)
+    assert f"the leader of term {again.token} ({second.name}) was lost" in str(given_up.reason)
     assert [line["attempt"] for line in witnessed(effects)] == [1, 2]
     assert len(witnessed(once)) == 1
 

@@ -185,7 +185,7 @@ def test_a_state_directory_that_cannot_be_used_is_named(etcd: EmbeddedEtcd, tmp_
         (["status", "--config", "missing.toml"], "missing.toml does not exist"),
         (["run", "--etcd", "a:1", "--ttl", "soon"], "'soon' is not a duration"),
         (["run", "--etcd", "a:1", "--ttl", "1s"], "ttl 1 s: etcd takes whole seconds, at least 2"),
-        (["run", "--etcd", "a:1", "--listen", "0.0.0.0:1"], "Say --insecure if the network is yours alone"),
+        (["run", "--etcd", "a:1", "--listen", "0.0.0.0:1"], "say --insecure if the network is yours alone"),
     ],
 )
 def test_wrong_usage_and_settings_exit_with_2_and_name_what_is_wrong(

@@ -1,6 +1,9 @@
 """A run is carried out by a term on a real etcd: what the end of an attempt leads to."""
 
+import asyncio
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,10 @@ from leaderjob.clock import boottime, utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine import dispatch
 from leaderjob.engine.dispatch import Dispatch
+from leaderjob.engine.office import Assignment
 from leaderjob.execution.attempt import AttemptEnd
+from leaderjob.execution.protocol import WorkerRequest
+from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.stored import Stored
 from tests.support.office import Seat, assigned, seated
@@ -23,10 +29,28 @@ def admitted(run: str = "r") -> Run:
     )
 
 
+def begun(run: Run, token: int) -> Run:
+    return run.begin(token=token, replica="r1", ttl_s=10.0, now=utcnow())
+
+
 async def stored(seat: Seat, run: Run) -> Stored[Run]:
     key = seat.keys.run(run.job, run.id)
     revision = await seat.outside.put(key, run.to_bytes())
     return Stored(key, run, revision, revision)
+
+
+async def read(seat: Seat, run: str) -> Stored[Run]:
+    found = await seat.outside.get(seat.keys.run("j", run))
+    assert found is not None
+    record = Run.from_bytes(found.value)
+    assert isinstance(record, Run)
+    return Stored(found.key, record, found.create_revision, found.mod_revision)
+
+
+def with_policy(**changes: Any) -> Assignment:
+    assignment = assigned("j")
+    policy = assignment.spec.policy.model_copy(update=changes)
+    return replace(assignment, spec=assignment.spec.model_copy(update={"policy": policy}))
 
 
 def outcomes(run: Run) -> list[Outcome | None]:
@@ -54,12 +78,159 @@ def test_an_attempt_that_this_very_term_left_unfinished_is_not_said_to_have_lost
 ) -> None:
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            begun = admitted().begin(token=seat.office.token, replica="r1", ttl_s=10.0, now=utcnow())
             began_at = time.monotonic()
-            done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, begun))
+            done = await Dispatch(seat.office, assigned("j")).carry_out(
+                await stored(seat, begun(admitted(), seat.office.token))
+            )
             assert time.monotonic() - began_at < 5.0, "there is nobody to wait for"
             assert outcomes(done) == [Outcome.ABANDONED, Outcome.SUCCEEDED]
-            assert done.attempts[0].reason == "the leader could not go on with it: its log says why"
+            assert done.attempts[0].reason == "the leader could not go on with it, and its log says why"
+
+    run_with_streams(main())
+
+
+def test_a_work_directory_that_could_not_be_made_is_tried_again_as_often_as_the_job_asks(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "work"
+    in_the_way.write_text("where a directory should be")
+
+    async def mend() -> None:
+        in_the_way.unlink()
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            seat.writer.after = mend  # the attempt has been recorded: too late for it
+            done = await Dispatch(seat.office, with_policy(retries=1)).carry_out(
+                await stored(seat, admitted())
+            )
+            assert outcomes(done) == [Outcome.FAILED, Outcome.SUCCEEDED]
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"max_leader_losses": 1}, "abandoned 2 times, more than the job allows; the last time the leader "),
+        (
+            {"on_leader_loss": OnLeaderLoss.ABANDON},
+            "its log says why, and the job asks for at most one start",
+        ),
+    ],
+    ids=["too often", "at most once"],
+)
+def test_a_run_that_its_own_term_cannot_go_on_with_is_given_up_in_the_end_and_blames_no_lost_leader(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, policy: dict[str, Any], said: str
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            first = begun(admitted(), seat.office.token).end_attempt(Outcome.ABANDONED, now=utcnow())
+            left = await stored(seat, begun(first, seat.office.token))
+            done = await Dispatch(seat.office, with_policy(**policy)).carry_out(left)
+            assert (done.outcome, len(done.attempts)) == (Outcome.ABANDONED, 2)
+            assert said in str(done.reason)
+            assert "lost" not in str(done.reason)
+
+    run_with_streams(main())
+
+
+def test_a_broken_part_that_left_processes_behind_does_not_say_that_they_are_gone(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[float] = []
+
+    async def attempt(*args: Any, on_gone: Any, **options: Any) -> AttemptEnd:
+        started.append(boottime())
+        on_gone(len(started) > 1)
+        if len(started) == 1:
+            raise ZeroDivisionError("as made up")
+        return AttemptEnd(Outcome.SUCCEEDED)
+
+    monkeypatch.setattr(dispatch, "run_attempt", attempt)
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            dispatching = Dispatch(seat.office, assigned("j"))
+            with pytest.raises(ZeroDivisionError):
+                await dispatching.carry_out(await stored(seat, admitted()))
+            done = await dispatching.carry_out(await read(seat, "r"))
+            assert [attempt.workers_gone for attempt in done.attempts] == [False, True]
+            assert started[1] - started[0] >= seat.office.leadership.session.ttl_s * 1.01
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("result", ["nothing", "a file", "a pipe, which cannot be published"])
+def test_whatever_becomes_of_a_result_the_next_term_learns_that_processes_were_left(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str
+) -> None:
+    outcome = Outcome.FAILED if "pipe" in result else Outcome.SUCCEEDED
+
+    async def attempt(request: WorkerRequest, *, on_gone: Any, **options: Any) -> AttemptEnd:
+        if "file" in result:
+            (request.artifact_dir / "file").write_text("content")
+        elif "pipe" in result:
+            os.mkfifo(request.artifact_dir / "pipe")
+        on_gone(False)
+        return AttemptEnd(Outcome.SUCCEEDED, reaped=False)
+
+    monkeypatch.setattr(dispatch, "run_attempt", attempt)
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+            recorded = (await read(seat, "r")).record
+            assert recorded == done
+            assert (recorded.outcome, outcomes(recorded)) == (outcome, [outcome])
+            assert (recorded.version is not None) == ("file" in result)
+            assert not recorded.attempts[0].workers_gone
+
+    run_with_streams(main())
+
+
+def test_processes_that_an_older_term_left_of_another_run_are_waited_for_as_well(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    ttl_s = 3.0
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            former = admitted("former").begin(token=1, replica="r2", ttl_s=ttl_s, now=utcnow())
+            left = await stored(seat, former.finish(Outcome.FAILED, now=utcnow(), workers_gone=False))
+            await seat.feed.until(lambda view: view.revision >= left.mod_revision)
+            done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+            assert done.outcome is Outcome.SUCCEEDED
+            assert boottime() - seat.office.leadership.won_at >= ttl_s * 1.01
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_who_is_cancelled_records_the_end_of_the_attempt_and_whether_its_processes_are_gone(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
+) -> None:
+    async def main() -> None:
+        works = asyncio.Event()
+
+        async def attempt(*args: Any, on_gone: Any, **options: Any) -> AttemptEnd:
+            works.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                on_gone(reaped)
+            raise AssertionError("nobody sets it")
+
+        monkeypatch.setattr(dispatch, "run_attempt", attempt)
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            dispatching = Dispatch(seat.office, assigned("j"))
+            carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, admitted())))
+            await works.wait()
+            carrying.cancel()
+            await asyncio.wait([carrying])
+            assert carrying.cancelled()
+            (handed_over,) = (await read(seat, "r")).record.attempts
+            assert (handed_over.outcome, handed_over.workers_gone) == (Outcome.ABANDONED, reaped)
 
     run_with_streams(main())
 
@@ -87,10 +258,7 @@ def test_where_processes_were_left_the_next_attempt_waits_for_longer_than_the_tt
 
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            assignment = assigned("j")
-            policy = assignment.spec.policy.model_copy(update={"retries": 1})
-            object.__setattr__(assignment, "spec", assignment.spec.model_copy(update={"policy": policy}))
-            dispatching = Dispatch(seat.office, assignment)
+            dispatching = Dispatch(seat.office, with_policy(retries=1))
             done = await dispatching.carry_out(await stored(seat, admitted()))
             assert done.attempts[0].workers_gone is False
             if not same_run:

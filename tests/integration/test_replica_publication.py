@@ -1,9 +1,13 @@
 """Publishing against a real etcd, while somebody else's hand is in the pointer."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
@@ -18,7 +22,7 @@ from leaderjob.records.feed import Feed
 from leaderjob.records.fenced import FencedWriter
 from leaderjob.records.keys import Keys
 from leaderjob.records.stored import Stored
-from leaderjob.results.store import Store
+from leaderjob.results.store import StagedArtifact, Store
 from leaderjob.scheduling.alarm import Alarm
 from tests.support.streams import run_with_streams
 
@@ -112,3 +116,40 @@ def test_a_pointer_that_was_written_meanwhile_is_not_overwritten_but_followed(
     done, pointer = run_with_streams(scenario())
     assert (pointer.run, pointer.version, pointer.sequence) == ("mine", 8, 10)
     assert (done.outcome, done.version) == (Outcome.SUCCEEDED, 8)
+
+
+@pytest.mark.parametrize("heeds", [True, False], ids=["cut short", "too late"])
+def test_a_publication_that_is_cancelled_while_its_files_are_taken_in_leaves_nothing_behind(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, heeds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, taken_in = threading.Event(), threading.Event(), []
+    add = Store.add
+
+    def add_slowly(*arguments: Any, cancelled: Callable[[], bool]) -> StagedArtifact:
+        began.set()
+        go_on.wait()
+        assert cancelled(), "nobody told the thread"
+        taken_in.append(add(*arguments, cancelled=lambda: heeds))
+        return taken_in[-1]
+
+    monkeypatch.setattr(Store, "add", add_slowly)
+
+    async def scenario() -> None:
+        async with office(etcd.endpoint, namespace, tmp_path) as (term, _):
+            run = Run(id="mine", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow())
+            made = tmp_path / "made"
+            made.mkdir()
+            (made / "file").write_text("content")
+            publishing = asyncio.create_task(publish(term, Stored("/run", run, 1, 1), made, None))
+            await asyncio.to_thread(began.wait)
+            publishing.cancel()
+            await asyncio.sleep(0)
+            assert not publishing.done(), "its files are still being moved"
+            go_on.set()
+            await asyncio.wait([publishing])
+            assert publishing.cancelled()
+            assert len(taken_in) == (0 if heeds else 1)
+            term.store.sweep(())
+            assert list(term.store.root.glob("objects/*/*/*")) == []
+
+    run_with_streams(scenario())

@@ -38,6 +38,7 @@ def troubles(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 async def fill(client: Etcd) -> int:
     """Use up the quota; returns a revision below which nothing is needed."""
+    revision = await client.put("/filler", b"")
     while True:
         try:
             revision = await client.put("/filler", bytes(1_000_000))

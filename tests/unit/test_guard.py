@@ -93,7 +93,10 @@ def test_a_worker_that_ignores_term_is_killed_after_the_grace(tmp_path: Path, ma
     assert marked.alive(mark) == []
 
 
-def test_term_comes_a_grace_before_the_deadline_and_kill_at_the_deadline(tmp_path: Path, mark: str) -> None:
+@pytest.mark.parametrize("moved_s", [0, 3], ids=["stays", "moves too late"])
+def test_term_comes_a_grace_before_the_deadline_and_kill_at_the_deadline_though_it_moves_in_between(
+    tmp_path: Path, mark: str, moved_s: int
+) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: tell(term=1)); tell(up=1)\nwhile True: time.sleep(1000)"
 
     async def main() -> tuple[Exit, float, float]:
@@ -102,9 +105,10 @@ def test_term_comes_a_grace_before_the_deadline_and_kill_at_the_deadline(tmp_pat
             await first_message(process)
             assert await first_message(process) == {"term": 1}
             term_s = boottime() - started_at
+            process.set_deadline(started_at + 1.5 + moved_s)
             return await process.wait(), term_s, boottime() - started_at
 
-    ended, term_s, killed_s = run_async(main())
+    ended, term_s, killed_s = run_async(main(), timeout_s=15)
     assert (ended.signal, ended.cause, ended.reaped) == (signal.SIGKILL, Cause.DEADLINE, True)
     assert 1.0 <= term_s < 1.4
     assert 1.5 <= killed_s < 2.0

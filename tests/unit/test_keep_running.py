@@ -57,8 +57,8 @@ def test_pauses_grow_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
         if left:
             raise ValueError
 
-    run_async(keep_running("feed", part, first_pause_s=0.001, longest_pause_s=0.003), timeout_s=10)
-    assert [fields["again_in_s"] for fields in reported(caplog)] == [0.001, 0.002, 0.003, 0.003]
+    run_async(keep_running("feed", part, first_pause_s=0.05, longest_pause_s=0.15), timeout_s=10)
+    assert [fields["again_in_s"] for fields in reported(caplog)] == [0.05, 0.1, 0.15, 0.15]
 
 
 def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the_way_out(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from leaderjob.errors import InvalidName
 from leaderjob.model.artifact import Pointer, Staged, Version
 from leaderjob.model.command import Command
-from leaderjob.model.ids import fire_id, new_run_id
+from leaderjob.model.ids import fire_id
 from leaderjob.model.job import JobSpec
 from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
@@ -62,7 +62,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         "0",
         "a" * 120,
         "a..b",
-        new_run_id(_NOW),
+        "20260102t030405z-3b6d6b",
         *(f"{fire_id(_NOW)}-{outcome}" for outcome in Outcome),
     ],
 )

@@ -53,12 +53,19 @@ def test_a_run_that_never_began_can_end_without_an_attempt() -> None:
     assert (done.attempts, done.reason) == ((), "unwanted")
 
 
-def test_only_abandoned_attempts_count_as_lost_leaders() -> None:
+def test_only_abandoned_attempts_count_as_lost_leaders_and_the_last_one_is_the_latest() -> None:
     run = admitted()
     for outcome in (Outcome.ABANDONED, Outcome.FAILED, Outcome.ABANDONED):
         run = begun(run).end_attempt(outcome, now=NOW)
 
-    assert run.leader_losses == 2
+    assert [attempt.number for attempt in run.abandoned_attempts] == [1, 3]
+
+
+def test_a_run_that_is_over_does_not_claim_that_processes_are_gone_which_are_not() -> None:
+    done = begun(admitted()).finish(Outcome.FAILED, now=NOW, workers_gone=False)
+
+    assert done.attempt is not None
+    assert not done.attempt.workers_gone
 
 
 def test_a_record_survives_its_bytes_and_tolerates_newer_fields() -> None:

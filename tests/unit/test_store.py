@@ -12,6 +12,7 @@ import pytest
 from leaderjob.model.artifact import PIECE_BYTES
 from leaderjob.results.digests import digest_bytes
 from leaderjob.results.errors import (
+    AddCancelled,
     ArtifactDamaged,
     ManifestRefused,
     ObjectMissing,
@@ -284,3 +285,29 @@ def test_only_the_last_few_corrupt_objects_are_kept(store: Store) -> None:
             store.verify(staged.digest)
     store.sweep([])
     assert len(list((store.root / "quarantine").iterdir())) == KEPT_ASIDE
+
+
+def test_taking_in_ends_when_it_is_cancelled_within_a_file_and_nothing_of_it_stays(
+    store: Store, tmp_path: Path
+) -> None:
+    source = written(tmp_path / "src", {"a": b"whole", "b": b"x" * (3 * PIECE_BYTES), "c": b"never"})
+    # Asked: before a, for its piece, before b, and for the first and the second piece of b.
+    asked = iter([False, False, False, False, True])
+    with pytest.raises(AddCancelled, match="run run was cancelled"):
+        store.add("job", "run", source, cancelled=lambda: next(asked))
+    assert next(asked, "all") == "all"
+    assert (source / "c").exists()
+    assert list((store.root / "staging").iterdir()) == []
+    store.sweep(())
+    assert list(store.root.glob("objects/*/*/*")) == []
+
+
+def test_a_copy_that_is_cancelled_leaves_the_file_that_it_was_made_of(store: Store, tmp_path: Path) -> None:
+    source = written(tmp_path / "src", {"big": b"x" * (3 * PIECE_BYTES)})
+    (tmp_path / "other name").hardlink_to(source / "big")
+    # Asked: before the file, three times while it is hashed, and for the first piece of the copy.
+    asked = iter([False, False, False, False, True])
+    with pytest.raises(AddCancelled):
+        store.add("job", "run", source, cancelled=lambda: next(asked))
+    assert (source / "big").stat().st_size == 3 * PIECE_BYTES
+    assert list((store.root / "staging").iterdir()) == []

@@ -1,0 +1,80 @@
+"""The long-lived tasks of a replica: none takes another one with it, and all end when that is asked."""
+
+import asyncio
+import logging
+from functools import partial
+
+import pytest
+
+from leaderjob.app import Parts, run_until_asked
+from leaderjob.keep_running import keep_running
+from leaderjob.shutdown import AskedToStop, Shutdown
+from tests.support.loop import run_async
+
+
+@pytest.fixture
+def shutdown(monkeypatch: pytest.MonkeyPatch) -> Shutdown:
+    """Without the thread that ends the process if it does not stop in time: here that is pytest's."""
+    monkeypatch.setattr("leaderjob.shutdown._give_up_after", lambda seconds: None)
+    return Shutdown()
+
+
+@pytest.mark.parametrize("broken", ["feed", "followers", "election"])
+def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
+    shutdown: Shutdown, broken: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leaderjob.app.keep_running", partial(keep_running, first_pause_s=0.001))
+    caplog.set_level(logging.INFO, logger="leaderjob")
+    begun = dict.fromkeys(("feed", "followers", "election"), 0)
+    ended: list[str] = []
+
+    async def part(name: str) -> None:
+        begun[name] += 1
+        if name == broken and begun[name] == 1:
+            raise OSError("disk")
+        if name == broken:
+            shutdown.ask()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    parts = Parts(
+        feed=lambda: part("feed"), followers=lambda: part("followers"), election=lambda: part("election")
+    )
+    run_async(run_until_asked(shutdown, parts), timeout_s=10)
+    assert begun == {name: 2 if name == broken else 1 for name in begun}
+    assert ended[0] == "election", "office is given up while everything that it needs is there"
+    assert sorted(ended) == sorted(begun)
+
+
+def test_whoever_asks_twice_has_asked_once(shutdown: Shutdown, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="leaderjob")
+    shutdown.ask()
+    shutdown.ask()
+    assert [record.getMessage() for record in caplog.records] == ["replica_stopping"]
+
+
+def test_a_start_is_cut_short_when_it_is_asked_to_stop(shutdown: Shutdown) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(shutdown.ask)
+        with pytest.raises(AskedToStop):
+            async with shutdown.cutting_short():
+                await asyncio.Event().wait()
+
+    run_async(main(), timeout_s=10)
+
+
+def test_a_start_that_fails_by_itself_says_so_and_one_that_is_over_is_not_cut_short(
+    shutdown: Shutdown,
+) -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match="its own"):
+            async with shutdown.cutting_short():
+                raise TimeoutError("its own")
+        async with shutdown.cutting_short():
+            pass
+        shutdown.ask()
+        await asyncio.sleep(0)
+
+    run_async(main(), timeout_s=10)
