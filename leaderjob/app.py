@@ -33,6 +33,7 @@ from leaderjob.leading import Leading
 from leaderjob.listening import Listening, join, plan_http, plan_listening
 from leaderjob.model.ids import new_incarnation
 from leaderjob.model.member import Member, Role
+from leaderjob.probes import Probes
 from leaderjob.recipes import Timing
 from leaderjob.records.feed import Feed
 from leaderjob.records.keys import Keys
@@ -45,7 +46,7 @@ from leaderjob.serving.followers import follow_all
 from leaderjob.serving.served import served_sequences
 from leaderjob.settings import ReplicaSettings, Settings, TlsSettings
 from leaderjob.shutdown import AskedToStop, Shutdown
-from leaderjob.telemetry.events import Events, emit
+from leaderjob.telemetry.events import Events, emit, listen
 from leaderjob.tls import CertificateFiles, Fresh
 from leaderjob.version import __version__
 
@@ -56,11 +57,15 @@ Part = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a replica does as long as it runs: each runs until it is cancelled."""
+    """What a replica does as long as it runs: each part runs until it is cancelled.
+
+    ``stopping`` is called when the replica was asked to stop.
+    """
 
     feed: Part
     followers: Part
     election: Part
+    stopping: Callable[[], None] = lambda: None
 
 
 async def run_replica(settings: Settings) -> None:
@@ -149,12 +154,18 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Parts:
             tls=tls.get if tls is not None else None,
         )
 
+    probes = Probes(leading=leading, feed=feed, membership=membership, release=__version__)
+    etcd.connection.on_round_trip = probes.metrics.round_trip
+    stack.callback(listen(probes.metrics.tell))
+    for path, route in probes.routes().items():
+        blobs.add_route(path, route)
     jobs = ",".join(assignments) or "none"
     emit(Events.REPLICA_STARTED, pid=os.getpid(), jobs=jobs, namespace=keys.namespace, **addresses)
     return Parts(
         feed=feed.run,
         followers=lambda: follow_all(feed, follower, frozenset(assignments)),
         election=leading.run,
+        stopping=probes.stopping,
     )
 
 
@@ -168,6 +179,7 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
         election = start("election", parts.election)
         serving = [start("feed", parts.feed), start("followers", parts.followers)]
         await shutdown.asked.wait()
+        parts.stopping()
         # Office first, while everything that it needs is still there.
         election.cancel()
         await asyncio.wait([election])

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from leaderjob.clock import utcnow
+from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
@@ -69,11 +69,24 @@ class Leading:
         self._activation = activation
         self._assignments = assignments
         self._history: History | None = None
+        self._session: Session | None = None
+        self.leadership: Leadership | None = None
+        """The term in office, while this replica leads."""
 
     @property
     def history_id(self) -> str | None:
         """The id of the store's history, once it is known that it is the one seen before."""
         return self._history.id if self._history else None
+
+    @property
+    def session_is_up(self) -> bool:
+        """Whether the lease may be thought to live, by the last keepalive that was acknowledged."""
+        session = self._session
+        return (
+            session is not None
+            and not session.is_lost
+            and boottime() < session.acknowledged_at + session.ttl_s
+        )
 
     async def run(self) -> None:
         """Until cancelled: then the term's work is stopped, office given up, and the lease revoked."""
@@ -100,6 +113,7 @@ class Leading:
     async def _one_session(self) -> None:
         session = await Session.open(self._etcd, self._timing)
         async with session:
+            self._session = session
             # Nothing is written before it is known that this is the store that we knew.
             try:
                 history = await self._history_check.check()
@@ -157,6 +171,7 @@ class Leading:
         election = Election(self._etcd, self._keys.election, token_floor=history.token_floor)
         fast = self._settings.election.takeover_fast
         leadership = await election.campaign(session, candidate.to_bytes(), witness=witness if fast else None)
+        self.leadership = leadership
         try:
             leading = candidate.model_copy(update={"leading_since": utcnow()})
             revision = await election.proclaim(leadership, leading.to_bytes())
@@ -166,6 +181,7 @@ class Leading:
                 await serve_term(self._office(leadership, history, alarm), self._assignments)
         finally:
             # Here the term's work has stopped, so office may go to the next one.
+            self.leadership = None
             self._membership.set(role=Role.FOLLOWER)
             with suppress(EtcdError):
                 await election.resign(leadership)

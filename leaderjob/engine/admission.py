@@ -94,6 +94,7 @@ class Admission:
                 outcome=refusal.outcome,
                 count=refusal.fires.count,
                 reason=refusal.reason,
+                code=refusal.code,
                 term=self._office.token,
             )
         written = Stored(self._key, wanted, timetable.create_revision, committed.revision)
@@ -124,7 +125,14 @@ class Admission:
         refused: tuple[Refusal, ...] = ()
         if due.first is not None and due.last is not None:
             fires = FireRange(first=due.first, last=due.last, count=due.count, exact=due.exact)
-            refused = (Refusal(fires, Outcome.MISSED, "due under the former schedule, while nobody led"),)
+            refused = (
+                Refusal(
+                    fires,
+                    Outcome.MISSED,
+                    "due under the former schedule, while nobody led",
+                    "schedule_changed",
+                ),
+            )
         start = max(old.record.watermark, now)
         decision = Plan(start, self._trigger.next_after(start), admit=None, refused=refused)
         wanted = self._timetable_at(decision.watermark, decision.next_fire)

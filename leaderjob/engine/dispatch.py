@@ -59,6 +59,7 @@ class Dispatch:
             outcome=done.outcome,
             reason=done.reason,
             version=done.version,
+            seconds=_duration_s(done),
         )
         return done
 
@@ -124,7 +125,14 @@ class Dispatch:
                 now=utcnow(),
             ),
         )
-        emit(Events.RUN_STARTED, job=self._spec.name, run=begun.record.id, attempt=number, term=office.token)
+        emit(
+            Events.RUN_STARTED,
+            job=self._spec.name,
+            run=begun.record.id,
+            attempt=number,
+            term=office.token,
+            late_s=_late_s(begun.record),
+        )
         try:
             end = AttemptEnd(Outcome.FAILED, problem)
             if problem is None:
@@ -270,6 +278,19 @@ class Dispatch:
 def backoff_s(failures: int) -> float:
     """The pause before the next attempt: 1, 2, 4, … at most 60 s."""
     return min(_FIRST_BACKOFF_S * 2.0 ** (failures - 1), _LONGEST_BACKOFF_S)
+
+
+def _duration_s(run: Run) -> float | None:
+    if not run.attempts or run.ended is None:
+        return None
+    return round((run.ended - run.attempts[0].started).total_seconds(), 3)
+
+
+def _late_s(run: Run) -> float | None:
+    """How late the first attempt of a fire starts; None for other attempts and other runs."""
+    if run.fire_time is None or len(run.attempts) != 1:
+        return None
+    return round(max(0.0, (run.attempts[0].started - run.fire_time).total_seconds()), 3)
 
 
 def _make_empty(directory: Path) -> str | None:

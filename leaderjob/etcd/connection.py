@@ -1,6 +1,7 @@
 """Channels to the endpoints, and how a call finds its way: deadlines, failover, our own errors."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -100,6 +101,8 @@ class Connection:
         self._retired: list[Any] = []
         self._current = 0
         self._cluster_id: int | None = None
+        self.on_round_trip: Callable[[float], None] = lambda seconds: None
+        """Told how long each call took that was answered."""
         self._highest_revision = 0
         self._went_back: HistoryWentBack | None = None
         self._life = 0
@@ -189,7 +192,7 @@ class Connection:
             sent = False
             try:
                 metadata = await self.metadata(endpoint)
-                sent = True
+                sent, sent_at = True, time.monotonic()
                 response = await method(self.stubs(endpoint))(
                     request, timeout=self.call_timeout_s, metadata=metadata
                 )
@@ -209,6 +212,7 @@ class Connection:
                 self.move_on(endpoint)
                 self.use_new_certificates()
                 continue
+            self.on_round_trip(time.monotonic() - sent_at)
             compared = linearizable and life == self._life
             self._check_header(response.header, endpoint, known if compared else None)
             return response

@@ -84,7 +84,7 @@ class Feed:
     def __init__(self, etcd: Etcd, keys: Keys) -> None:
         self.view = View()
         self._etcd = etcd
-        self._keys = keys
+        self.keys = keys
         self._changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -113,7 +113,7 @@ class Feed:
         while True:
             fresh = View()
             try:
-                async with aclosing(read_feed(self._etcd, self._keys, fresh)) as batches:
+                async with aclosing(read_feed(self._etcd, self.keys, fresh)) as batches:
                     async for _ in batches:
                         self.view = fresh
                         troubled = False

@@ -17,11 +17,12 @@ _RESOLUTION = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Fires that will not run, how they end in the ledger, and why."""
+    """Fires that will not run, how they end in the ledger, and why: a sentence, and a word to count by."""
 
     fires: FireRange
     outcome: Outcome
     reason: str
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,15 @@ def _older_than_the_grace(
         f"older than the misfire grace of {format_duration(misfire_grace_s)}: "
         f"{format_duration(late_s)} late at best, as nobody led when due or the leader was held up"
     )
-    return Refusal(fires, Outcome.MISSED, reason)
+    return Refusal(fires, Outcome.MISSED, reason, "misfire")
 
 
 def _coalesced(earlier: FireRange, latest: datetime) -> Refusal:
     reason = f"due while nobody led or the leader was held up, and coalesced into the latest fire, {latest.isoformat()}"
-    return Refusal(earlier, Outcome.MISSED, reason)
+    return Refusal(earlier, Outcome.MISSED, reason, "coalesced")
 
 
 def _overlapping(latest: datetime, active_run: str) -> Refusal:
     fires = FireRange(first=latest, last=latest, count=1)
-    return Refusal(fires, Outcome.SKIPPED, f"run {active_run} was still active, and overlap is 'forbid'")
+    reason = f"run {active_run} was still active, and overlap is 'forbid'"
+    return Refusal(fires, Outcome.SKIPPED, reason, "overlap")

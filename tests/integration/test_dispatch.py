@@ -206,6 +206,20 @@ def test_processes_that_an_older_term_left_of_another_run_are_waited_for_as_well
     run_with_streams(main())
 
 
+def test_no_attempt_begins_that_would_be_stopped_at_once_for_lack_of_trust(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            limits = replace(seat.office.limits, kill_grace_s=5.0)
+            office = replace(seat.office, limits=limits)
+            office.leadership.trusted_until = boottime() + 4.0  # until the next keepalive is confirmed
+            done = await Dispatch(office, assigned("j")).carry_out(await stored(seat, admitted()))
+            assert outcomes(done) == [Outcome.SUCCEEDED]
+
+    run_with_streams(main())
+
+
 @pytest.mark.parametrize("reaped", [True, False])
 def test_who_is_cancelled_records_the_end_of_the_attempt_and_whether_its_processes_are_gone(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
