@@ -64,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    # gRPC's core writes lines of its own to stderr, about what we report ourselves.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         result: Any = cli.main(arguments, prog_name="leaderjob", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):

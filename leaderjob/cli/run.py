@@ -10,7 +10,7 @@ import click
 
 from leaderjob.app import run_replica
 from leaderjob.cli.replica_options import load_replica_settings, replica_options
-from leaderjob.telemetry.logs import log_to_stderr
+from leaderjob.telemetry.logs import configure_logs
 
 
 @click.command()
@@ -24,7 +24,9 @@ def run(*, config: Path | None, **flags: Any) -> None:
     settings = found.settings
     if found.of_demo:
         click.echo(f"using the etcd of the running demo: {','.join(settings.etcd.endpoints)}", err=True)
-    log_to_stderr(settings.replica.id)
+    configure_logs(
+        settings.replica.id, settings.etcd.namespace, format=settings.log.format, level=settings.log.level
+    )
     asyncio.run(run_replica(settings))
     # Threads that hang in a system call must not keep a process that has done everything else.
     sys.stderr.flush()

@@ -41,7 +41,7 @@ class ReplicaProcess:
         command += ["--state-dir", str(self.state_dir), *self._arguments]
         # What the user has set for replicas of their own is not meant for these.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment |= {"PYTHONUNBUFFERED": "1", "LEADERJOB_LOG_FORMAT": "text"}
         with self.log_path.open("ab") as log:
             # An empty current directory: the bundled jobs are meant, not what lies around.
             self._process = spawn(command, log, environment=environment, cwd=self._directory)

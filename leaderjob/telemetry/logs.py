@@ -1,35 +1,101 @@
-"""Log lines for people: one event a line, its fields behind it, on stderr."""
+"""How events become log lines: for people on a terminal, as JSON for what collects logs."""
 
+import json
 import logging
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any, Literal
+
+Format = Literal["auto", "text", "json"]
+Mask = Callable[[str], str]
+"""Takes secrets out of a line."""
+
+_DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+
+
+def configure_logs(
+    replica: str,
+    namespace: str,
+    *,
+    format: Format = "auto",  # noqa: A002 - as the setting is called
+    level: str = "info",
+    mask: Mask = str,
+    stream: IO[str] | None = None,
+) -> None:
+    """Send our events, and the warnings of libraries, to ``stream``: standard error by default.
+
+    :param format: ``auto`` is text on a terminal and JSON elsewhere.
+    :param level: the least severe that is told of our events.
+    """
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+    as_text = format == "text" or (format == "auto" and terminal)
+    sink = logging.StreamHandler(stream)
+    sink.setFormatter(
+        LineFormatter(replica, colour=terminal, mask=mask)
+        if as_text
+        else JsonFormatter(replica, namespace, mask=mask)
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[sink], force=True)
+    logging.captureWarnings(True)
+    logging.getLogger("leaderjob").setLevel(level.upper())
 
 
 class LineFormatter(logging.Formatter):
-    """``03:22:41.512 INFO  replica-1 term_won token=17``."""
+    """``03:22:41.512 INFO    replica-1 term_won term=17``; what has several lines comes below."""
 
-    def __init__(self, replica: str) -> None:
+    def __init__(self, replica: str, *, colour: bool = False, mask: Mask = str) -> None:
         super().__init__()
         self._replica = replica
+        self._colour = colour
+        self._mask = mask
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        fields: dict[str, Any] = getattr(record, "fields", {})
-        text = " ".join([record.getMessage(), *(f"{name}={_shown(value)}" for name, value in fields.items())])
-        line = f"{at} {record.levelname:<7} {self._replica} {text}"
+        fields: Mapping[str, Any] = getattr(record, "fields", {})
+        short = {name: str(value) for name, value in fields.items() if "\n" not in str(value).strip()}
+        told = " ".join(f"{self._paint(_DIM, name + '=')}{_quoted(value)}" for name, value in short.items())
+        level = self._paint(_COLOURS.get(record.levelno, ""), f"{record.levelname:<7}")
+        event = self._paint(_BOLD, record.getMessage())
+        lines = [f"{self._paint(_DIM, at)} {level} {self._replica} {event} {told}".rstrip()]
+        lines += [str(value).strip() for name, value in fields.items() if name not in short]
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+            lines.append(self.formatException(record.exc_info))
+        return self._mask("\n".join(lines))
+
+    def _paint(self, style: str, text: str) -> str:
+        return f"{style}{text}{_PLAIN}" if self._colour and style else text
 
 
-def _shown(value: Any) -> str:
-    text = str(value)
+class JsonFormatter(logging.Formatter):
+    """One object a line: ``time``, ``level``, ``replica``, ``namespace``, ``event`` and its fields.
+
+    A line of a library has ``logger`` and ``message`` instead of an event.
+    """
+
+    def __init__(self, replica: str, namespace: str, *, mask: Mask = str) -> None:
+        super().__init__()
+        self._identity = {"replica": replica, "namespace": namespace}
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {"time": at.replace("+00:00", "Z"), "level": record.levelname.lower()}
+        line |= self._identity
+        event = getattr(record, "event", None)
+        if event is None:
+            line |= {"logger": record.name, "message": record.getMessage()}
+        else:
+            # What a field is called must not hide what every line has.
+            line |= {"event": event} | {
+                name: value for name, value in getattr(record, "fields", {}).items() if name not in line
+            }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return self._mask(json.dumps(line, ensure_ascii=False, default=str))
+
+
+def _quoted(text: str) -> str:
     return repr(text) if " " in text or "\n" in text or not text else text
-
-
-def log_to_stderr(replica: str, level: int = logging.INFO) -> None:
-    """Send our events, and warnings of libraries, to stderr."""
-    sink = logging.StreamHandler()
-    sink.setFormatter(LineFormatter(replica))
-    logging.basicConfig(level=logging.WARNING, handlers=[sink], force=True)
-    logging.getLogger("leaderjob").setLevel(level)

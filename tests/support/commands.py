@@ -21,7 +21,8 @@ _ROOT = Path(__file__).parents[2]
 def environment(**more: str) -> dict[str, str]:
     """What our programs get: this checkout to import, and no settings of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LEADERJOB_")}
-    return kept | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"} | more
+    ours = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1", "LEADERJOB_LOG_FORMAT": "text"}
+    return kept | ours | more
 
 
 def leaderjob(
