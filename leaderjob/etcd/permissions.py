@@ -30,7 +30,7 @@ def _needs(request: Any) -> Iterator[str]:
         for op in (*request.success, *request.failure):
             yield from _needs(getattr(op, op.WhichOneof("request")))
     elif isinstance(request, rpc.AlarmRequest):
-        yield "see etcd's alarms, which only root may"
+        yield "see etcd's alarms"
     elif isinstance(request, rpc.LeaseRevokeRequest):
         yield "write the keys on a lease"
 

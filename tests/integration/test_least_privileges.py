@@ -1,0 +1,128 @@
+"""The permissions that the page on etcd lists are enough for each, and no more than it says."""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leaderjob.model.run import Outcome
+from tests.support.commands import environment, leaderjob
+from tests.support.loop import run_async
+from tests.support.secure_etcd import SecureEtcd
+
+_PAGE = Path(__file__).parents[2] / "docs" / "etcd.md"
+
+
+@pytest.fixture
+def etcd_of_the_page(tmp_path: Path) -> Iterator[SecureEtcd]:
+    """An etcd on which just the commands of the page were run."""
+    server = SecureEtcd(tmp_path / "etcd")
+    run_async(server.start())
+    try:
+        server.enable_users()
+        for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                if line.startswith("etcdctl ") and line != "etcdctl auth enable":
+                    run(server, shlex.split(line)[1:])
+        yield server
+    finally:
+        server.kill()
+
+
+def run(server: SecureEtcd, arguments: list[str]) -> None:
+    if arguments[:2] == ["user", "add"]:
+        arguments = [*arguments[:2], f"{arguments[2]}:{arguments[2]}-password"]
+    server.as_root(*arguments)
+
+
+def told(server: SecureEtcd, user: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """``leaderjob ARGUMENTS`` as one of the users."""
+    return leaderjob(
+        *arguments,
+        "--etcd",
+        server.endpoint,
+        "--namespace",
+        "prod",
+        LEADERJOB_ETCD_USERNAME=f"leaderjob-{user}",
+        LEADERJOB_ETCD_PASSWORD=f"leaderjob-{user}-password",
+    )
+
+
+def wait_for(log: Path, words: str, *, timeout_s: float = 15.0) -> None:
+    give_up_at = time.monotonic() + timeout_s
+    while words not in log.read_text():
+        assert time.monotonic() < give_up_at, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def replica(etcd_of_the_page: SecureEtcd, tmp_path: Path) -> Iterator[Path]:
+    """A replica as the replicas' user; its log."""
+    log, password = tmp_path / "log", tmp_path / "password"
+    password.write_text("leaderjob-replica-password\n")
+    command = ["run", "--id", "r1", "--etcd", etcd_of_the_page.endpoint, "--namespace", "prod", "--ttl", "3s"]
+    command += ["--jobs", "tests.support.jobs.results", "--state-dir", str(tmp_path / "state")]
+    secrets = {
+        "LEADERJOB_ETCD_USERNAME": "leaderjob-replica",
+        "LEADERJOB_ETCD_PASSWORD_FILE": str(password),
+    }
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "leaderjob", *command],
+            stderr=output,
+            env=environment(**secrets),
+            cwd=tmp_path,
+        ) as process,
+    ):
+        try:
+            wait_for(log, "term_won")
+            yield log
+        finally:
+            process.terminate()
+            assert process.wait(15) == 0
+
+
+def test_a_replica_a_client_and_a_monitor_do_their_work_with_what_the_page_grants(
+    etcd_of_the_page: SecureEtcd, replica: Path
+) -> None:
+    server = etcd_of_the_page
+    done = told(server, "client", "trigger", "files", "--params", '{"text": "x"}', "--wait")
+    assert (done.returncode, Outcome.SUCCEEDED in done.stdout) == (0, True), done.stderr
+    asked = told(server, "client", "query", "files", '{"number": 0}')
+    assert asked.returncode == 0, asked.stderr
+    status = told(server, "monitor", "status")
+    assert status.returncode == 0, status.stderr
+    assert "r1 leads" in status.stdout
+    assert status.stderr == "", "nothing is kept from it"
+    runs = told(server, "monitor", "runs", "files")
+    assert runs.returncode == 0, runs.stderr
+    assert "permission" not in replica.read_text()
+
+
+def test_who_may_only_read_is_told_what_it_lacks(etcd_of_the_page: SecureEtcd, replica: Path) -> None:
+    refused = told(etcd_of_the_page, "monitor", "trigger", "files", "--params", '{"text": "x"}')
+    assert refused.returncode == 2
+    assert "the etcd user 'leaderjob-monitor' may not read /leaderjob/prod/commands/" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    refused = told(etcd_of_the_page, "client", "accept-restore", "--token-floor", "7")
+    assert refused.returncode == 2
+    assert "may not" in refused.stderr
+
+
+def test_a_wrong_password_and_a_missing_user_are_one_sentence(etcd_of_the_page: SecureEtcd) -> None:
+    target = ["--etcd", etcd_of_the_page.endpoint, "--namespace", "prod"]
+    wrong = leaderjob(
+        "status", *target, LEADERJOB_ETCD_USERNAME="leaderjob-monitor", LEADERJOB_ETCD_PASSWORD="canary"
+    )
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "refused the user 'leaderjob-monitor'" in wrong.stderr
+    assert "canary" not in wrong.stderr
+    nobody = leaderjob("status", *target)
+    assert (nobody.returncode, len(nobody.stderr.splitlines())) == (2, 1)
+    assert "demands a user" in nobody.stderr
