@@ -46,6 +46,7 @@ from leaderjob.serving.followers import follow_all
 from leaderjob.serving.served import served_sequences
 from leaderjob.settings import ReplicaSettings, Settings, TlsSettings
 from leaderjob.shutdown import AskedToStop, Shutdown
+from leaderjob.state_directory import state_directory
 from leaderjob.telemetry.events import Events, emit, listen
 from leaderjob.tls import CertificateFiles, Fresh
 from leaderjob.version import __version__
@@ -244,22 +245,8 @@ def assign(catalog: Catalog, settings: Settings) -> dict[str, Assignment]:
     return assignments
 
 
-def _state_directory(settings: Settings) -> Path:
-    try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"the state directory {settings.state_dir} cannot be made: {error.strerror}; choose another --state-dir"
-        ) from error
-    if not os.access(settings.state_dir, os.W_OK):
-        raise SettingsError(
-            f"the state directory {settings.state_dir} is not writable by this user; choose another --state-dir"
-        )
-    return settings.state_dir
-
-
 def _open_store(stack: AsyncExitStack, settings: Settings) -> tuple[Store, Activation]:
-    directory = _state_directory(settings)
+    directory = stack.enter_context(state_directory(settings.state_dir, replica=settings.replica.id))
     try:
         store = stack.enter_context(Store(directory / "store"))
         return store, Activation(store)

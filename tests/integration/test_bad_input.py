@@ -169,7 +169,7 @@ def test_a_state_directory_that_cannot_be_used_is_named(etcd: EmbeddedEtcd, tmp_
     (tmp_path / "file").write_text("")
     wrong = tmp_path / "file" / "state"
     sentence = refused("--etcd", etcd.endpoint, "--jobs", _RESULTS, "--state-dir", str(wrong), cwd=tmp_path)
-    assert f"the state directory {wrong} cannot be made" in sentence
+    assert f"the state directory {wrong} cannot be used: Not a directory" in sentence
     assert "--state-dir" in sentence
 
 
