@@ -13,6 +13,7 @@ from leaderjob.version import __version__
 _COMMANDS = {
     "accept-restore": "leaderjob.cli.accept_restore",
     "demo": "leaderjob.cli.demo",
+    "doctor": "leaderjob.cli.doctor",
     "init": "leaderjob.cli.init",
     "query": "leaderjob.cli.query",
     "run": "leaderjob.cli.run",

@@ -1,0 +1,134 @@
+"""This machine: Python, packages, the state directory, the ports, the jobs."""
+
+import errno
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from leaderjob.catalog.catalog import describe
+from leaderjob.connecting import replica_certificates
+from leaderjob.doctor.verdict import Finding, ok, problem, warning
+from leaderjob.errors import SettingsError
+from leaderjob.listening import Listening, plan_http, plan_listening
+from leaderjob.settings import Settings
+
+_PACKAGES = (
+    "python3-etcd3",
+    "protobuf",
+    "grpcio",
+    "apscheduler",
+    "pydantic",
+    "pydantic-settings",
+    "sentry-sdk",
+)
+_LITTLE_SPACE_BYTES = 1 << 30
+
+
+def check_python() -> Iterator[Finding]:
+    found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
+    if sys.platform != "linux":
+        yield warning("Python", found, "run replicas on Linux: the guard of a job needs its subreapers")
+    else:
+        yield ok("Python", found)
+    missing = [name for name in _PACKAGES if _version(name) is None]
+    if missing:
+        yield problem("packages", f"{', '.join(missing)} not installed", "install leaderjob again, with pip")
+    elif _version("etcd3") is not None:
+        yield problem(
+            "packages",
+            "the abandoned 'etcd3' is installed beside 'python3-etcd3', and each overwrites the other's files",
+            "pip uninstall -y etcd3 python3-etcd3 && pip install python3-etcd3",
+        )
+    else:
+        yield ok("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+
+
+def check_state_directory(path: Path) -> Iterator[Finding]:
+    subject = "state directory"
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        yield problem(
+            subject, f"{existing} is not writable for this user", "change its rights, or choose --state-dir"
+        )
+        return
+    free_bytes = shutil.disk_usage(existing).free
+    found = f"{path}, {free_bytes / 1024**3:.1f} GiB free"
+    if free_bytes < _LITTLE_SPACE_BYTES:
+        yield warning(subject, found, "free some space: published versions are kept there")
+    else:
+        yield ok(subject, found)
+
+
+def check_ports(settings: Settings) -> Iterator[Finding]:
+    replica = settings.replica
+    open_to_all = settings.tls.enabled or replica.insecure
+    try:
+        main = plan_listening(replica.listen, replica.advertise, open_to_all=open_to_all)
+        http = plan_http(replica.listen_http, replica.advertise, main=main, open_to_all=open_to_all)
+    except SettingsError as error:
+        yield problem("ports", str(error), "correct replica.listen, replica.listen_http or replica.advertise")
+        return
+    for subject, plan in (("port for queries", main), ("port for files and probes", http)):
+        yield _check_port(subject, plan)
+    yield _check_name(main.advertised_host)
+    certificates = replica_certificates(settings.tls)
+    if certificates is None:
+        yield ok("TLS between replicas", "off")
+        return
+    try:
+        certificates.read()
+    except SettingsError as error:
+        yield problem("TLS between replicas", str(error), "correct tls.cert, tls.key and tls.ca")
+    else:
+        yield ok("TLS between replicas", f"on, with {certificates.cert}")
+
+
+async def check_jobs(settings: Settings) -> list[Finding]:
+    if not settings.jobs:
+        return [
+            warning("jobs", "none is configured", "name modules: --jobs jobs.search_index, or jobs = […]")
+        ]
+    catalog = await describe(settings.jobs, cwd=Path.cwd())
+    findings = [
+        problem(f"jobs of {failure.module}", failure.reason, "mend the module; the other jobs run without it")
+        for failure in catalog.failures
+    ]
+    if catalog.jobs:
+        findings.append(ok("jobs", ", ".join(description.spec.name for description in catalog.jobs)))
+    return findings
+
+
+def _check_port(subject: str, plan: Listening) -> Finding:
+    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((plan.host, plan.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                remedy = "stop what listens there (a replica that runs does), or choose another port"
+                return warning(subject, f"{plan.bind} is in use", remedy)
+            why = f"{plan.bind} cannot be bound: {error.strerror}"
+            return problem(subject, why, "choose an address of this machine")
+    return ok(subject, f"{plan.bind} is free" if plan.port else f"a free one of {plan.host}")
+
+
+def _check_name(host: str) -> Finding:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        remedy = "set replica.advertise to a name or an address that the others can reach"
+        return problem("advertised host", f"{host} has no address: {error.strerror}", remedy)
+    return ok("advertised host", host)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
