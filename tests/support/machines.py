@@ -1,0 +1,102 @@
+"""Machines of a network that exists in this kernel only: a namespace each, a cable each to one switch. Needs root."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None,
+    reason="network namespaces need root, and ip of iproute2",
+)
+
+
+@dataclass(slots=True)
+class Machine:
+    """:param namespace: of the network; everything else is shared with this system, so use ``directory``."""
+
+    name: str
+    address: str
+    namespace: str
+    switch: str
+    directory: Path
+    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        """Start a process that does not outlive the test."""
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(environment),
+                cwd=self.directory,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["ip", "netns", "exec", self.namespace, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=dict(environment),
+            cwd=self.directory,
+        )
+
+    def unplug(self) -> None:
+        """Take it off the network: whatever is sent to it is lost without an answer."""
+        _ip("-n", self.switch, "link", "set", self.name, "down")
+
+    def plug_in(self) -> None:
+        _ip("-n", self.switch, "link", "set", self.name, "up")
+
+
+@contextmanager
+def machines(addresses: Mapping[str, str], directory: Path) -> Iterator[dict[str, Machine]]:
+    """:param addresses: of each machine by its name, in one network of 24 bits."""
+    mark = secrets.token_hex(3)
+    switch = f"lj-{mark}"
+    made: dict[str, Machine] = {}
+    _ip("netns", "add", switch)
+    try:
+        _ip("-n", switch, "link", "add", "switch", "type", "bridge")
+        _ip("-n", switch, "link", "set", "switch", "up")
+        for name, address in addresses.items():
+            namespace = f"lj-{mark}-{name}"
+            _ip("netns", "add", namespace)
+            made[name] = Machine(name, address, namespace, switch, directory / name)
+            made[name].directory.mkdir(parents=True)
+            _ip("-n", switch, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+            _ip("-n", switch, "link", "set", name, "master", "switch", "up")
+            _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", namespace, "link", "set", "eth0", "up")
+            _ip("-n", namespace, "link", "set", "lo", "up")
+        yield made
+    finally:
+        for machine in made.values():
+            for process in reversed(machine.processes):
+                process.kill()
+                process.wait()
+        for machine in made.values():
+            _ip("netns", "delete", machine.namespace)
+        _ip("netns", "delete", switch)
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr.strip()}"
