@@ -50,7 +50,6 @@ bench: venv-dev ## measure the footprint: memory, processor time, start-up
 
 .PHONY: build
 build: venv-dev ## build the wheel and the source distribution into dist/
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "hatchling>=1.27"
 	@$(BIN)/python -m hatchling build -d dist
 
 .PHONY: constraints
