@@ -1,5 +1,6 @@
 """``leaderjob status`` tells how etcd is: what it holds, who is silent, which alarms are raised."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,21 +22,31 @@ from tests.support.streams import run_with_streams
 GIB = 1024**3
 
 
-@every_release("etcd")
-def test_the_members_own_words_are_those_that_etcdctl_shows(etcd: EmbeddedEtcd) -> None:
+@every_release("own_etcd")
+def test_the_members_own_words_are_those_that_etcdctl_shows(own_etcd: EmbeddedEtcd) -> None:
     async def main() -> tuple[EndpointStatus, tuple[Alarm, ...]]:
-        async with Etcd([etcd.endpoint]) as one, Etcd([etcd.endpoint]) as other:
+        async with (
+            Etcd([own_etcd.endpoint]) as client,
+            Etcd([own_etcd.endpoint]) as one,
+            Etcd([own_etcd.endpoint]) as other,
+        ):
+            for number in range(20):
+                await client.put("/key", str(number).encode() * 50_000)
+            last = await client.put("/key", b"")
+            # What is compacted is no longer in use, and the file stays as large as it was.
+            await asyncio.to_thread(etcdctl, own_etcd.endpoint, "compact", "--physical", str(last))
             return await endpoint_status(one.connection), await alarms(other.connection)
 
     found, raised = run_with_streams(main())
-    told = json.loads(etcdctl(etcd.endpoint, "endpoint", "status", "-w", "json"))[0]["Status"]
+    told = json.loads(etcdctl(own_etcd.endpoint, "endpoint", "status", "-w", "json"))[0]["Status"]
     assert (found.endpoint, found.version, found.member) == (
-        etcd.endpoint,
+        own_etcd.endpoint,
         told["version"],
         told["header"]["member_id"],
     )
     assert (found.leader, found.raft_term) == (told["leader"], told["raftTerm"])
     assert (found.db_size_bytes, found.db_in_use_bytes) == (told["dbSize"], told["dbSizeInUse"])
+    assert found.db_in_use_bytes < found.db_size_bytes
     assert (found.errors, raised) == ((), ())
 
 
