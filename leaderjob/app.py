@@ -33,6 +33,7 @@ from leaderjob.leading import Leading
 from leaderjob.listening import Listening, join, plan_http, plan_listening
 from leaderjob.model.ids import new_incarnation
 from leaderjob.model.member import Member, Role
+from leaderjob.monitors import monitors_of
 from leaderjob.probes import Probes
 from leaderjob.recipes import Timing
 from leaderjob.records.feed import Feed
@@ -48,10 +49,13 @@ from leaderjob.settings import ReplicaSettings, Settings, TlsSettings
 from leaderjob.shutdown import AskedToStop, Shutdown
 from leaderjob.state_directory import state_directory
 from leaderjob.telemetry.events import Events, emit, listen
+from leaderjob.telemetry.redaction import Redaction
+from leaderjob.telemetry.sentry.client import Sentry
 from leaderjob.tls import CertificateFiles, Fresh
 from leaderjob.version import __version__
 
 MAX_RESULT_BYTES = 64 * 1024**3
+SENTRY_CLOSES_WITHIN_S = 2.0
 
 Part = Callable[[], Awaitable[None]]
 
@@ -69,9 +73,10 @@ class Parts:
     stopping: Callable[[], None] = lambda: None
 
 
-async def run_replica(settings: Settings) -> None:
+async def run_replica(settings: Settings, redaction: Redaction) -> None:
     """Run one replica until SIGTERM or SIGINT; then give up office and leave in order.
 
+    :param redaction: is told the secrets as they are read.
     :raises SettingsError: something that was asked for cannot be. :raises EtcdUnavailable: at the start.
     """
     if not settings.etcd.endpoints:
@@ -83,16 +88,19 @@ async def run_replica(settings: Settings) -> None:
     with suppress(AskedToStop):
         async with AsyncExitStack() as stack:
             async with shutdown.cutting_short():
-                parts = await _start(stack, settings)
+                parts = await _start(stack, settings, redaction)
             await run_until_asked(shutdown, parts)
     emit(Events.REPLICA_STOPPED)
 
 
-async def _start(stack: AsyncExitStack, settings: Settings) -> Parts:
+async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction) -> Parts:
     """Everything that a replica needs, opened in order; ``stack`` closes it again."""
+    sentry = _start_sentry(stack, settings, redaction)
     listening, http = _plan(settings.replica, settings.tls)
     catalog = await describe(settings.jobs, cwd=Path.cwd())
     assignments = assign(catalog, settings)
+    if sentry is not None and settings.sentry.crons:
+        sentry.watch(monitors_of(assignments.values(), settings.etcd.namespace))
     keys = Keys(settings.etcd.namespace)
     timing = Timing(settings.election.ttl, settings.election.margin_s, settings.election.keepalive)
     incarnation = new_incarnation()
@@ -100,7 +108,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Parts:
         LivenessListener(settings.replica.id, incarnation, listening.host)
     )
     etcd = await stack.enter_async_context(
-        connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s)
+        connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)
     )
     store, activation = _open_store(stack, settings)
     queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
@@ -186,6 +194,25 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
         await asyncio.wait([election])
         for task in serving:
             task.cancel()
+
+
+def _start_sentry(stack: AsyncExitStack, settings: Settings, redaction: Redaction) -> Sentry | None:
+    """None without a DSN."""
+    dsn = settings.sentry.read_dsn()
+    if dsn is None:
+        return None
+    redaction.add(dsn.get_secret_value())
+    sentry = Sentry(
+        dsn.get_secret_value(),
+        environment=settings.sentry.environment,
+        release=__version__,
+        replica=settings.replica.id,
+        namespace=settings.etcd.namespace,
+        mask=redaction.mask,
+    )
+    stack.push_async_callback(asyncio.to_thread, sentry.close, SENTRY_CLOSES_WITHIN_S)
+    stack.callback(listen(sentry.tell))
+    return sentry
 
 
 def _plan(replica: ReplicaSettings, tls: TlsSettings) -> tuple[Listening, Listening]:

@@ -1,5 +1,7 @@
 """Settings become connections: who we are to etcd, and the certificates of our own ports."""
 
+from collections.abc import Callable
+
 from pydantic import SecretStr
 
 from leaderjob.etcd import Etcd, User
@@ -7,13 +9,22 @@ from leaderjob.settings import EtcdSettings, TlsSettings
 from leaderjob.tls import CertificateFiles
 
 
-def connect(settings: EtcdSettings, *, call_timeout_s: float = 2.0) -> Etcd:
-    """A client as the settings say. :raises SettingsError: a certificate or a password cannot be used."""
+def connect(
+    settings: EtcdSettings,
+    *,
+    call_timeout_s: float = 2.0,
+    on_secret: Callable[[str], None] = lambda secret: None,
+) -> Etcd:
+    """A client as the settings say.
+
+    :param on_secret: told the password whenever it is read.
+    :raises SettingsError: a certificate or a password cannot be used.
+    """
     return Etcd(
         settings.endpoints,
         call_timeout_s=call_timeout_s,
         certificates=etcd_certificates(settings),
-        user=etcd_user(settings),
+        user=etcd_user(settings, on_secret=on_secret),
     )
 
 
@@ -22,7 +33,9 @@ def etcd_certificates(settings: EtcdSettings) -> CertificateFiles | None:
     return CertificateFiles(settings.ca, settings.cert, settings.key) if settings.uses_tls else None
 
 
-def etcd_user(settings: EtcdSettings) -> User | None:
+def etcd_user(
+    settings: EtcdSettings, *, on_secret: Callable[[str], None] = lambda secret: None
+) -> User | None:
     """None: nobody is named. The password is read when it is needed: mounted secrets are renewed.
 
     :raises SettingsError: it cannot be read now.
@@ -31,7 +44,9 @@ def etcd_user(settings: EtcdSettings) -> User | None:
         return None
 
     def password() -> str:
-        return (settings.read_password() or SecretStr("")).get_secret_value()
+        secret = (settings.read_password() or SecretStr("")).get_secret_value()
+        on_secret(secret)
+        return secret
 
     password()
     return User(settings.username, password)

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 
 from leaderjob.telemetry.events import Events, emit
+from leaderjob.telemetry.trace import Trace
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 15.0
@@ -65,7 +65,7 @@ def _report(name: str, error: BaseException, again_in_s: float | None, fields: d
         reason="; ".join(_reasons(error)),
         again_in_s=again_in_s,
         **fields,
-        trace="".join(traceback.format_exception(error)),
+        trace=Trace.of(error),
     )
 
 

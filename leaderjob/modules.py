@@ -67,11 +67,16 @@ def load_job(reference: str) -> Job:
 
 def own_traceback(error: BaseException) -> str:
     """The traceback of ``error`` from the first frame of the author's code on, at most 32 Ki characters."""
-    frame: TracebackType | None = error.__traceback__
+    text = "".join(traceback.format_exception(type(error), error, own_frames(error)))
+    return text if len(text) <= TRACEBACK_LIMIT_CHARS else "…" + text[-TRACEBACK_LIMIT_CHARS:]
+
+
+def own_frames(error: BaseException) -> TracebackType | None:
+    """The frames of ``error`` from the first one of the author's code on; None: there is no such frame."""
+    frame = error.__traceback__
     while frame is not None and _is_machinery(frame.tb_frame.f_code.co_filename):
         frame = frame.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frame))
-    return text if len(text) <= TRACEBACK_LIMIT_CHARS else "…" + text[-TRACEBACK_LIMIT_CHARS:]
+    return frame
 
 
 def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:

@@ -21,10 +21,12 @@ from leaderjob.records.fenced import Conflict
 from leaderjob.records.stored import Stored
 from leaderjob.results.errors import NotEnoughSpace, TooLarge, Unpublishable
 from leaderjob.telemetry.events import Events, emit
+from leaderjob.telemetry.trace import Trace
 
 _FIRST_BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
 _HAND_OVER_TIMEOUT_S = 2.0
+_FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.ABANDONED)
 
 
 class Dispatch:
@@ -35,6 +37,7 @@ class Dispatch:
         self._spec = assignment.spec
         self._over: str | None = None
         self._unreaped_since: float | None = None
+        self._trace: Trace | None = None
 
     def is_over(self, run: Stored[Run]) -> bool:
         """Whether the ledger has that run as over by now, though it may still be tidied up after it."""
@@ -47,21 +50,25 @@ class Dispatch:
 
         :raises NotLeader: the term is over. :raises TermLost: its trust deadline has passed.
         """
+        self._trace = None
         ready = await self._after_former_attempt(run)
         while ready.record.outcome is None:
             ready = await self._attempt(ready)
-        done = ready.record
+        self._tell(ready.record)
+        return ready.record
+
+    def _tell(self, done: Run) -> None:
+        identity = {"job": done.job, "run": done.id, "term": self._office.token, "outcome": done.outcome}
+        if done.outcome in _FAILURES:
+            emit(Events.RUN_FAILED, **identity, reason=done.reason, trace=self._trace)
         emit(
             Events.RUN_FINISHED,
-            job=done.job,
-            run=done.id,
-            term=self._office.token,
-            outcome=done.outcome,
+            **identity,
             reason=done.reason,
+            cause=done.cause,
             version=done.version,
             seconds=_duration_s(done),
         )
-        return done
 
     async def _after_former_attempt(self, run: Stored[Run]) -> Stored[Run]:
         """Settle what was left behind: wait for the workers, then restart or abandon the run.
@@ -131,12 +138,14 @@ class Dispatch:
             run=begun.record.id,
             attempt=number,
             term=office.token,
+            cause=begun.record.cause,
             late_s=_late_s(begun.record),
         )
         try:
             end = AttemptEnd(Outcome.FAILED, problem)
             if problem is None:
                 end = await self._work(begun, number, directory, artifact_dir)
+            self._trace = end.traceback
             if end.outcome is Outcome.SUCCEEDED:
                 return await self._succeed(begun, artifact_dir, end)
             return await self._fail(begun, end)
@@ -253,7 +262,19 @@ class Dispatch:
         ended = await self._write(
             run, run.record.end_attempt(end.outcome, now=now, reason=end.reason, workers_gone=gone)
         )
-        await asyncio.sleep(end.retry_after_s if end.retry_after_s is not None else backoff_s(failures))
+        again_in_s = end.retry_after_s if end.retry_after_s is not None else backoff_s(failures)
+        emit(
+            Events.ATTEMPT_FAILED,
+            job=ended.record.job,
+            run=ended.record.id,
+            attempt=len(ended.record.attempts),
+            term=self._office.token,
+            outcome=end.outcome,
+            reason=end.reason,
+            again_in_s=again_in_s,
+            trace=end.traceback,
+        )
+        await asyncio.sleep(again_in_s)
         return ended
 
     async def _write(self, before: Stored[Run], after: Run) -> Stored[Run]:

@@ -21,6 +21,7 @@ from leaderjob.execution.process import (
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.run import Outcome, Progress
 from leaderjob.sdk import Json
+from leaderjob.telemetry.trace import Trace
 
 TRUST_POLL_S = 0.25
 
@@ -40,7 +41,7 @@ class AttemptEnd:
 
     outcome: Outcome
     reason: str | None = None
-    traceback: str | None = None
+    traceback: Trace | None = None
     result: Json = None
     retry_after_s: float | None = None
     permanent: bool = False
@@ -165,7 +166,7 @@ def judge(ended: Exit, heard: Heard, *, timeout_s: float | None) -> AttemptEnd:
     return AttemptEnd(
         outcome,
         reason,
-        traceback=None if end is None else end.get("traceback"),
+        traceback=_trace(end),
         max_rss_bytes=ended.max_rss_bytes,
         reaped=ended.reaped,
     )
@@ -176,13 +177,17 @@ def _as_told(end: dict[str, Json], ended: Exit) -> AttemptEnd:
     return AttemptEnd(
         Outcome.SUCCEEDED if succeeded else Outcome.FAILED,
         end.get("reason"),
-        traceback=end.get("traceback"),
+        traceback=_trace(end),
         result=end.get("value"),
         retry_after_s=end.get("delay_s"),
         permanent=end["kind"] == "permanent",
         max_rss_bytes=ended.max_rss_bytes,
         reaped=ended.reaped,
     )
+
+
+def _trace(end: dict[str, Json] | None) -> Trace | None:
+    return None if end is None else Trace.told(end.get("traceback"), end.get("exceptions", ()))
 
 
 def _interrupted(ended: Exit, end: dict[str, Json] | None) -> tuple[Outcome, str]:

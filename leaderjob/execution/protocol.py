@@ -25,8 +25,8 @@ output and error, and (under the same number) its messages.
 
 - ``{"type": "progress", "done", "total", "message"}``, at most 10/s.
 - ``{"type": "end", "kind", "stopping", …}``, once. ``stopping`` says that SIGTERM had arrived before.
-  ``kind`` is ``returned`` (``value``), ``raised`` and ``permanent`` (``reason``, ``traceback``), or
-  ``retry_later`` (the same and ``delay_s``).
+  ``kind`` is ``returned`` (``value``), ``raised`` and ``permanent`` (``reason``, ``traceback`` and, as
+  ``telemetry/raised.py`` describes them, ``exceptions``), or ``retry_later`` (the same and ``delay_s``).
 
 **Replica → query worker**: a line ``{"reference", "directory"}``, then ``{"id", "query"}``; the end of
 the stream means: answer what was asked, then exit.

@@ -51,6 +51,8 @@ class Events(Enum):
     RUN_ADMITTED = (logging.INFO, "a fire was accepted")
     FIRES_REFUSED = (logging.INFO, "fires were skipped or missed: why")
     RUN_STARTED = (logging.INFO, "an attempt's worker starts")
+    ATTEMPT_FAILED = (logging.WARNING, "an attempt failed, and another one follows: why, and when")
+    RUN_FAILED = (logging.ERROR, "a run is over without success: why; run_finished follows")
     RUN_FINISHED = (logging.INFO, "a run is over: its outcome")
     PUBLISHED_DEGRADED = (logging.WARNING, "published before enough followers held a verified copy")
     PUBLISHED = (logging.INFO, "a version is in force")

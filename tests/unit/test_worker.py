@@ -119,6 +119,8 @@ def test_a_worker_has_nothing_of_ours_but_the_sdk_and_what_runs_it(tmp_path: Pat
         "modules",
         "execution",
         *(f"execution.{name}" for name in execution),
+        "telemetry",
+        "telemetry.raised",
     }
     assert ours <= {f"leaderjob.{name}" for name in allowed}
     assert not {"pydantic", "grpc", "etcd3"} & set(imported)
@@ -135,6 +137,10 @@ def test_a_failure_carries_the_traceback_of_the_jobs_own_frames(tmp_path: Path) 
     assert "_divide" in end.traceback
     assert end.traceback.splitlines()[1].endswith("in raises")
     assert "worker.py" not in end.traceback
+    (raised,) = end.traceback.exceptions
+    assert (raised.type, raised.message) == ("ZeroDivisionError", "division by zero")
+    assert [frame.function for frame in raised.frames] == ["raises", "_divide"]
+    assert raised.frames[-1].code.strip() == "return dividend / divisor"
 
 
 def test_a_job_can_steer_its_retries(tmp_path: Path) -> None:

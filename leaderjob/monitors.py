@@ -1,0 +1,68 @@
+"""Which monitors Sentry Crons gets: a job's schedule, its time zone and its tolerances, in Sentry's terms."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from leaderjob.engine.office import Assignment
+from leaderjob.model.job import JobSpec
+from leaderjob.scheduling.crontab import Crontab
+from leaderjob.scheduling.triggers import Interval, Trigger
+from leaderjob.telemetry.sentry.checkins import Monitor
+
+_SLUG_LIMIT_CHARS = 50
+_MINUTE_S = 60
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", _MINUTE_S))
+_SPREAD = re.compile(r"\bH\b")
+
+
+def monitors_of(assignments: Iterable[Assignment], namespace: str) -> dict[str, Monitor]:
+    """The monitors, by job. Jobs whose schedule Sentry cannot express have none."""
+    found = {}
+    for assignment in assignments:
+        spec = assignment.spec
+        schedule = _schedule(spec, assignment.trigger)
+        if schedule is not None:
+            config = {
+                "schedule": schedule,
+                "timezone": spec.time_zone,
+                "checkin_margin": _minutes(spec.policy.misfire_grace_s),
+                # The job's own timeout comes first, and the end of the run is told with its reason.
+                "max_runtime": _minutes(spec.policy.timeout_s) + 1,
+            }
+            found[spec.name] = Monitor(_slug(f"{namespace}-{spec.name}"), config)
+    return found
+
+
+def _schedule(spec: JobSpec, trigger: Trigger) -> dict[str, Any] | None:
+    """One crontab, or one interval of whole minutes: a monitor knows nothing else."""
+    match trigger.rules:
+        case (Crontab() as crontab,):
+            return {"type": "crontab", "value": _plain(spec.schedule[0].strip(), crontab)}
+        case (Interval(period_s),):
+            for unit, size_s in _UNITS:
+                if period_s % size_s == 0:
+                    return {"type": "interval", "value": period_s // size_s, "unit": unit}
+    return None
+
+
+def _plain(expression: str, crontab: Crontab) -> str:
+    """What others can read: with numbers where we have ``H``."""
+    if not _SPREAD.search(expression):
+        return expression
+    return crontab.calendar.replace("*/99,", "")
+
+
+def _minutes(seconds: float) -> int:
+    return max(1, math.ceil(seconds / _MINUTE_S))
+
+
+def _slug(name: str) -> str:
+    """Letters, digits, ``-`` and ``_``, at most 50. What had to be changed ends with a digest of all of it."""
+    slug = name.replace(".", "-")
+    if slug == name and len(slug) <= _SLUG_LIMIT_CHARS:
+        return slug
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{slug[: _SLUG_LIMIT_CHARS - len(digest) - 1]}-{digest}"

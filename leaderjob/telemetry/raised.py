@@ -1,0 +1,55 @@
+"""What an exception was made of, as JSON: what a traceback says, for programs.
+
+It needs the standard library only: a worker describes its job's exceptions with it. The one that was raised
+comes last; before it come its causes, each as
+``{"type", "module", "message", "frames": [{"file", "line", "function", "module", "code"}]}``.
+Frames are in the order of the calls.
+"""
+
+import linecache
+import traceback
+from types import FrameType, TracebackType
+
+from leaderjob.sdk import Json
+
+_CHAIN_LIMIT = 8
+_FIRST_FRAMES, _LAST_FRAMES = 15, 35
+_MESSAGE_LIMIT_CHARS = 4096
+_CODE_LIMIT_CHARS = 256
+
+
+def describe(error: BaseException, frames: TracebackType | None) -> list[Json]:
+    """``error`` and its causes. :param frames: those of ``error`` that are to be told; causes have all theirs."""
+    described: list[Json] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(described) < _CHAIN_LIMIT:
+        seen.add(id(current))
+        described.append(_one(current, frames if current is error else current.__traceback__))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return described[::-1]
+
+
+def _one(error: BaseException, frames: TracebackType | None) -> dict[str, Json]:
+    walked = list(traceback.walk_tb(frames))
+    if len(walked) > _FIRST_FRAMES + _LAST_FRAMES:
+        walked = walked[:_FIRST_FRAMES] + walked[-_LAST_FRAMES:]
+    kind = type(error)
+    return {
+        "type": kind.__qualname__,
+        "module": kind.__module__,
+        "message": str(error)[:_MESSAGE_LIMIT_CHARS],
+        "frames": [_frame(frame, line) for frame, line in walked],
+    }
+
+
+def _frame(frame: FrameType, line: int) -> dict[str, Json]:
+    code = frame.f_code
+    text = linecache.getline(code.co_filename, line, frame.f_globals)
+    return {
+        "file": code.co_filename,
+        "line": line,
+        "function": code.co_qualname,
+        "module": str(frame.f_globals.get("__name__", "")),
+        "code": text.rstrip()[:_CODE_LIMIT_CHARS],
+    }
