@@ -48,6 +48,7 @@ from leaderjob.serving.served import served_sequences
 from leaderjob.settings import ReplicaSettings, Settings, TlsSettings
 from leaderjob.shutdown import AskedToStop, Shutdown
 from leaderjob.state_directory import state_directory
+from leaderjob.systemd import Systemd
 from leaderjob.telemetry.events import Events, emit, listen
 from leaderjob.telemetry.redaction import Redaction
 from leaderjob.telemetry.sentry.client import Sentry
@@ -62,7 +63,7 @@ Part = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a replica does as long as it runs: each part runs until it is cancelled.
+    """What a replica does as long as it runs: each part runs until it is cancelled, or has nothing to do.
 
     ``stopping`` is called when the replica was asked to stop.
     """
@@ -70,7 +71,8 @@ class Parts:
     feed: Part
     followers: Part
     election: Part
-    stopping: Callable[[], None] = lambda: None
+    service_manager: Part
+    stopping: Callable[[], None]
 
 
 async def run_replica(settings: Settings, redaction: Redaction) -> None:
@@ -95,6 +97,11 @@ async def run_replica(settings: Settings, redaction: Redaction) -> None:
 
 async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction) -> Parts:
     """Everything that a replica needs, opened in order; ``stack`` closes it again."""
+    systemd = Systemd.from_environment(os.environ)
+    # First of all: whatever is told from here on may quote them.
+    for secret in (settings.etcd.read_password(), settings.sentry.read_dsn()):
+        if secret is not None:
+            redaction.add(secret.get_secret_value())
     sentry = _start_sentry(stack, settings, redaction)
     listening, http = _plan(settings.replica, settings.tls)
     catalog = await describe(settings.jobs, cwd=Path.cwd())
@@ -168,13 +175,19 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
     stack.callback(listen(probes.metrics.tell))
     for path, route in probes.routes().items():
         blobs.add_route(path, route)
+
+    def stopping() -> None:
+        probes.stopping()
+        systemd.stopping()
+
     jobs = ",".join(assignments) or "none"
     emit(Events.REPLICA_STARTED, pid=os.getpid(), jobs=jobs, namespace=keys.namespace, **addresses)
     return Parts(
         feed=feed.run,
         followers=lambda: follow_all(feed, follower, frozenset(assignments)),
         election=leading.run,
-        stopping=probes.stopping,
+        service_manager=lambda: systemd.keep_told(lambda: feed.until(lambda view: view.revision > 0)),
+        stopping=stopping,
     )
 
 
@@ -186,7 +199,11 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
             return group.create_task(keep_running(name, part), name=name)
 
         election = start("election", parts.election)
-        serving = [start("feed", parts.feed), start("followers", parts.followers)]
+        serving = [
+            start("feed", parts.feed),
+            start("followers", parts.followers),
+            start("service manager", parts.service_manager),
+        ]
         await shutdown.asked.wait()
         parts.stopping()
         # Office first, while everything that it needs is still there.
@@ -201,7 +218,6 @@ def _start_sentry(stack: AsyncExitStack, settings: Settings, redaction: Redactio
     dsn = settings.sentry.read_dsn()
     if dsn is None:
         return None
-    redaction.add(dsn.get_secret_value())
     sentry = Sentry(
         dsn.get_secret_value(),
         environment=settings.sentry.environment,

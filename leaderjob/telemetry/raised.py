@@ -19,7 +19,13 @@ _CODE_LIMIT_CHARS = 256
 
 
 def describe(error: BaseException, frames: TracebackType | None) -> list[Json]:
-    """``error`` and its causes. :param frames: those of ``error`` that are to be told; causes have all theirs."""
+    """``error`` and its causes. A group of one, as a TaskGroup makes them, is told as that one.
+
+    :param frames: those of ``error`` that are to be told; any other exception has all its own.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+        frames = error.__traceback__
     described: list[Json] = []
     seen: set[int] = set()
     current: BaseException | None = error

@@ -12,7 +12,8 @@ from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.job import Timetable
 from leaderjob.model.run import Outcome
-from tests.support.replicas import Cluster, gone_within, told, wait_for
+from leaderjob.telemetry.redaction import MASKED
+from tests.support.replicas import Cluster, gone_within, told, wait_for, wait_for_line
 from tests.support.sentry import SentryServer
 
 
@@ -87,6 +88,24 @@ def test_the_run_of_a_leader_that_is_killed_goes_on_with_its_check_in(
         assert [check_in["status"] for check_in in check_ins] == ["in_progress", "in_progress", "ok"]
         assert len({check_in["check_in_id"] for check_in in check_ins}) == 1
         assert sentry.errors() == []
+
+
+def test_secrets_are_masked_in_logs_and_reports_from_the_first_line_on(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text('raise RuntimeError("canary-4711, and publickey")\n')
+    with SentryServer() as sentry:
+        config = f'[etcd]\nusername = "me"\npassword = "canary-4711"\n[sentry]\ndsn = "{sentry.dsn}"\n'
+        with Cluster(
+            etcd.endpoint, namespace, tmp_path, jobs="broken", names=("r1",), config=config
+        ) as cluster:
+            cluster["r1"].start()
+            (report,) = sentry.wait(1, "event")
+            wait_for_line(cluster["r1"], " replica_started ")
+            for told_of_it in (str(report), cluster["r1"].log()):
+                assert f"RuntimeError: {MASKED}, and {MASKED}" in told_of_it
+                assert "canary-4711" not in told_of_it
+                assert "publickey" not in told_of_it
 
 
 @pytest.mark.parametrize("status", [None, 500], ids=["never answers", "500"])

@@ -25,8 +25,9 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
 ) -> None:
     monkeypatch.setattr("leaderjob.app.keep_running", partial(keep_running, first_pause_s=0.001))
     caplog.set_level(logging.INFO, logger="leaderjob")
-    begun = dict.fromkeys(("feed", "followers", "election"), 0)
+    begun = dict.fromkeys(("feed", "followers", "election", "service manager"), 0)
     ended: list[str] = []
+    told: list[str] = []
 
     async def part(name: str) -> None:
         begun[name] += 1
@@ -40,10 +41,15 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
             ended.append(name)
 
     parts = Parts(
-        feed=lambda: part("feed"), followers=lambda: part("followers"), election=lambda: part("election")
+        feed=lambda: part("feed"),
+        followers=lambda: part("followers"),
+        election=lambda: part("election"),
+        service_manager=lambda: part("service manager"),
+        stopping=lambda: told.append("stopping"),
     )
     run_async(run_until_asked(shutdown, parts), timeout_s=10)
     assert begun == {name: 2 if name == broken else 1 for name in begun}
+    assert told == ["stopping"]
     assert ended[0] == "election", "office is given up while everything that it needs is there"
     assert sorted(ended) == sorted(begun)
 

@@ -4,10 +4,13 @@ import json
 import logging
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from leaderjob.connecting import etcd_user
+from leaderjob.settings import EtcdSettings
 from leaderjob.telemetry.events import Events, emit
 from leaderjob.telemetry.logs import Format, configure_logs
 from leaderjob.telemetry.redaction import MASKED, Redaction
@@ -68,6 +71,16 @@ def test_a_short_secret_is_masked_where_it_stands_alone() -> None:
 
 def test_the_longer_of_two_secrets_is_masked_whole() -> None:
     assert Redaction("secret", "secret-of-all").mask("secret-of-all") == MASKED
+
+
+def test_a_password_that_was_renewed_is_known_when_it_has_been_read(tmp_path: Path) -> None:
+    file, redaction = tmp_path / "password", Redaction()
+    file.write_text("former-one\n")
+    user = etcd_user(EtcdSettings(username="u", password_file=file), on_secret=redaction.add)
+    assert user is not None
+    file.write_text("renewed-one\n")
+    assert user.password() == "renewed-one"
+    assert redaction.mask("former-one renewed-one") == f"{MASKED} {MASKED}"
 
 
 def test_an_empty_secret_masks_nothing() -> None:

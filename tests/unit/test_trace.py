@@ -50,6 +50,16 @@ def test_a_suppressed_context_is_not_told() -> None:
     assert [raised.type for raised in Trace.of(caught(suppressing)).exceptions] == ["KeyError"]
 
 
+def test_a_group_of_one_is_told_as_that_one_and_a_group_of_several_as_a_group() -> None:
+    one, other = caught(fail, 0), ValueError("other")
+    (described,) = Trace.of(ExceptionGroup("outer", [ExceptionGroup("inner", [one])])).exceptions
+    assert (described.type, described.message) == ("ValueError", "deep")
+    assert described.frames[-1].function == "fail"
+    assert [raised.type for raised in Trace.of(ExceptionGroup("g", [one, other])).exceptions] == [
+        "ExceptionGroup"
+    ]
+
+
 def test_exceptions_that_cause_each_other_end() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
