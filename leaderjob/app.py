@@ -24,6 +24,7 @@ from leaderjob.clock import utcnow
 from leaderjob.cluster.history import HistoryCheck
 from leaderjob.cluster.liveness import LivenessListener
 from leaderjob.cluster.membership import Membership
+from leaderjob.cluster.preflight import refuse_old_release, refuse_without_permission
 from leaderjob.connecting import connect, replica_certificates
 from leaderjob.engine.office import Assignment
 from leaderjob.errors import SettingsError
@@ -117,6 +118,8 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
     etcd = await stack.enter_async_context(
         connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)
     )
+    await refuse_old_release(etcd)
+    await refuse_without_permission(etcd, keys)
     store, activation = _open_store(stack, settings)
     queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
     certificates = replica_certificates(settings.tls)

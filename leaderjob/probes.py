@@ -7,14 +7,17 @@ which proves in passing that the loop turns.
 import asyncio
 import concurrent.futures
 from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from typing import TypeVar
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.membership import Membership
 from leaderjob.leading import Leading
-from leaderjob.model.member import Role
+from leaderjob.model.member import Member
+from leaderjob.recipes import Leadership
 from leaderjob.records.feed import Feed
+from leaderjob.records.view import View
 from leaderjob.results.httpd import Reply, Request, Route, plain
 from leaderjob.telemetry.metrics import CONTENT_TYPE, JobState, Metrics, Snapshot
 
@@ -53,6 +56,56 @@ class InLoop:
             raise LoopStalled(f"its event loop has not turned for {timeout_s:g} s") from error
 
 
+def state_of(view: View, member: Member, leadership: Leadership | None) -> Snapshot:
+    """What the gauges tell. Only in the event loop, which changes the view in place."""
+    now = utcnow()
+    # Whoever cannot trust its term does not lead any more, though its work may still be coming to an end.
+    term = leadership if leadership is not None and leadership.trusted else None
+    published = {job: stored.record.version for job, stored in view.pointers().items()}
+    served = {job: holding.active for job, holding in member.holds.items() if holding.active is not None}
+    jobs = {}
+    for job in {*view.specs, *published, *served}:
+        timetable = view.timetable(job)
+        next_fire = timetable.record.next_fire if timetable is not None else None
+        since = _published(view, job, served[job]) if job in served else None
+        jobs[job] = JobState(
+            served_version=served.get(job),
+            published_version=published.get(job),
+            version_age_s=(now - since).total_seconds() if since is not None else None,
+            next_fire=next_fire.timestamp() if next_fire is not None else None,
+        )
+    return Snapshot(
+        is_leader=term is not None,
+        term_age_s=boottime() - term.won_at if term is not None else 0.0,
+        trust_left_s=max(0.0, term.trusted_until - boottime()) if term is not None else 0.0,
+        members=len(view.members),
+        jobs=jobs,
+    )
+
+
+def _published(view: View, job: str, version: int) -> datetime | None:
+    """When a version was published. Its record may be gone, and the replica serve it still because it cannot
+    have a newer one: then when the oldest one was that is on record, so that its age is at least as told."""
+    on_record = (stored.record for stored in view.versions(job))
+    return next((record.published for record in on_record if record.version >= version), None)
+
+
+def why_not_ready(view: View, member: Member, *, session_is_up: bool, stopping: bool) -> list[str]:
+    """Why a replica should not be asked now; empty if it should. Only in the event loop."""
+    reasons = []
+    if stopping:
+        reasons.append("it is stopping")
+    if not session_is_up:
+        reasons.append("it has no session with etcd")
+    if view.revision == 0:
+        reasons.append("it has not read yet what is published")
+    for job in sorted(view.pointers()):
+        holding = member.holds.get(job)
+        if holding is None or holding.active is None:
+            reasons.append(f"it serves no version of {job} yet")
+    return reasons
+
+
 class Probes:
     """``/healthz``, ``/readyz`` and ``/metrics`` of one replica. Made in its event loop."""
 
@@ -62,7 +115,6 @@ class Probes:
         self._membership = membership
         self._loop = InLoop()
         self._stopping = False
-        self._last = Snapshot()
         self.metrics = Metrics(
             replica=membership.member.replica,
             namespace=feed.keys.namespace,
@@ -77,46 +129,16 @@ class Probes:
     def routes(self) -> dict[str, Route]:
         return {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
-    def snapshot(self) -> Snapshot:
-        """The state now. Only in the event loop."""
-        leadership, view, now = self._leading.leadership, self._feed.view, utcnow()
-        holds = self._membership.member.holds
-        jobs = {}
-        for job in {*view.specs, *view.pointers(), *holds}:
-            pointer, timetable, holding = view.pointer(job), view.timetable(job), holds.get(job)
-            served = holding.active if holding is not None else None
-            version = next((v.record for v in view.versions(job) if v.record.version == served), None)
-            next_fire = timetable.record.next_fire if timetable is not None else None
-            jobs[job] = JobState(
-                served_version=served,
-                published_version=pointer.record.version if pointer is not None else None,
-                version_age_s=(now - version.published).total_seconds() if version is not None else None,
-                next_fire=next_fire.timestamp() if next_fire is not None else None,
-            )
-        leads = leadership is not None and self._membership.member.role is Role.LEADER
-        return Snapshot(
-            is_leader=leads,
-            term_age_s=boottime() - leadership.won_at if leads and leadership is not None else 0.0,
-            trust_left_s=max(0.0, leadership.trusted_until - boottime())
-            if leads and leadership is not None
-            else 0.0,
-            members=len(view.members),
-            jobs=jobs,
-        )
+    def _snapshot(self) -> Snapshot:
+        return state_of(self._feed.view, self._membership.member, self._leading.leadership)
 
-    def not_ready(self) -> list[str]:
-        """Why this replica should not be asked now; empty if it should. Only in the event loop."""
-        reasons = []
-        if self._stopping:
-            reasons.append("it is stopping")
-        if not self._leading.session_is_up:
-            reasons.append("it has no session with etcd")
-        holds = self._membership.member.holds
-        for job in sorted(self._feed.view.pointers()):
-            holding = holds.get(job)
-            if holding is None or holding.active is None:
-                reasons.append(f"it serves no version of {job} yet")
-        return reasons
+    def _why_not_ready(self) -> list[str]:
+        return why_not_ready(
+            self._feed.view,
+            self._membership.member,
+            session_is_up=self._leading.session_is_up,
+            stopping=self._stopping,
+        )
 
     def _healthz(self, request: Request) -> Reply:
         try:
@@ -127,7 +149,7 @@ class Probes:
 
     def _readyz(self, request: Request) -> Reply:
         try:
-            reasons = self._loop.ask(self.not_ready)
+            reasons = self._loop.ask(self._why_not_ready)
         except LoopStalled as stalled:
             reasons = [str(stalled)]
         if reasons:
@@ -137,10 +159,10 @@ class Probes:
     def _metrics(self, request: Request) -> Reply:
         return Reply(HTTPStatus.OK, {"Content-Type": CONTENT_TYPE}, self.metrics.exposition())
 
-    def _state(self) -> Snapshot:
-        """The last known state where the loop does not answer: counters are worth telling all the same."""
+    def _state(self) -> Snapshot | None:
+        """None where the loop does not answer: counters are worth telling all the same, but what was so
+        when it last turned is not. Somebody else may lead by now."""
         try:
-            self._last = self._loop.ask(self.snapshot)
+            return self._loop.ask(self._snapshot)
         except LoopStalled:
-            return self._last
-        return self._last
+            return None

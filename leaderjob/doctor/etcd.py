@@ -2,21 +2,20 @@
 
 import asyncio
 import http.client
-import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from leaderjob.cluster.preflight import is_too_old, refuse_without_permission
 from leaderjob.connecting import connect, etcd_certificates
 from leaderjob.doctor.verdict import Finding, ok, problem, warning
 from leaderjob.errors import LeaderjobError
-from leaderjob.etcd import Etcd, EtcdError, Put, modified_at
+from leaderjob.etcd import Etcd, EtcdError
 from leaderjob.etcd.maintenance import Health, check_health
 from leaderjob.records.keys import Keys
 from leaderjob.settings import EtcdSettings
 
-_OLDEST = (3, 4)
 _SLOW_S = 0.1
 _CLOCK_WARNING_S = 2.0
 _TIMEOUT_S = 2.0
@@ -52,11 +51,8 @@ def _round_trip(seconds: float) -> Finding:
 
 
 async def _permissions(client: Etcd, keys: Keys) -> Finding:
-    """A transaction whose condition cannot hold: etcd checks what it would be allowed, and writes nothing."""
-    key = keys.command("doctor")
     try:
-        await client.range(keys.root)
-        await client.txn([modified_at(key, -1)], [Put(key, b""), Put(keys.history, b"")])
+        await refuse_without_permission(client, keys)
     except EtcdError as error:
         return problem("permissions", str(error), "docs/etcd.md lists what a replica needs")
     return ok("permissions", f"may read and write below {keys.root}")
@@ -66,8 +62,7 @@ def _versions(health: Health) -> Iterator[Finding]:
     for status in health.endpoints:
         found = f"{status.version}, database {status.db_size_bytes / 1024**2:.1f} MiB"
         subject = f"etcd at {status.endpoint}"
-        numbers = tuple(int(part) for part in re.findall(r"\d+", status.version)[:2])
-        if numbers < _OLDEST:
+        if is_too_old(status.version):
             yield problem(subject, found, "leaderjob needs etcd 3.4 or newer")
         else:
             yield ok(subject, found)

@@ -63,10 +63,14 @@ _PER_JOB: tuple[tuple[str, str, Callable[[JobState], float | None]], ...] = (
 
 
 class Metrics:
-    """The metrics of one replica. :param snapshot: its state now; called in the thread that asks."""
+    """The metrics of one replica.
+
+    :param snapshot: its state now, called in the thread that asks. None: it cannot be told, and the gauges
+        are left out.
+    """
 
     def __init__(
-        self, *, replica: str, namespace: str, release: str, snapshot: Callable[[], Snapshot]
+        self, *, replica: str, namespace: str, release: str, snapshot: Callable[[], Snapshot | None]
     ) -> None:
         self._registry = registry = CollectorRegistry()
         Info("leaderjob", "Which replica this is, and of which release.", registry=registry).info(
@@ -129,7 +133,7 @@ class Metrics:
 class _State(Collector):
     """Gauges, from the replica's state."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot | None]) -> None:
         self._snapshot = snapshot
 
     def describe(self) -> Iterator[Metric]:
@@ -138,6 +142,8 @@ class _State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._snapshot()
+        if now is None:
+            return
         yield _gauge("is_leader", "1 while this replica leads, else 0.", float(now.is_leader))
         yield _gauge(
             "term_age_seconds", "Since this replica was elected; 0 while it does not lead.", now.term_age_s

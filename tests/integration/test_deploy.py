@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from check_jsonschema import builtin_schemas
 from prometheus_client.parser import text_string_to_metric_families
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
@@ -26,7 +28,6 @@ from tests.support.commands import environment
 
 _ROOT = Path(__file__).parents[2]
 _DEPLOY = _ROOT / "deploy"
-_SCHEMAS = Path(__file__).parents[1] / "schemas"
 _KUBERNETES_RELEASES = ("1.31", "1.34")
 
 
@@ -52,7 +53,7 @@ def done(command: Sequence[str | Path], cwd: Path, **more: str) -> str:
 
 def test_the_compose_file_is_one() -> None:
     compose = yaml.safe_load((_DEPLOY / "compose.yaml").read_text())
-    schema = json.loads((_SCHEMAS / "compose-spec.json").read_text())
+    schema = json.loads(resources.files(builtin_schemas).joinpath("vendor/compose-spec.json").read_text())
     jsonschema.Draft7Validator(schema).validate(compose)
     names = set(compose["services"])
     assert names == {
@@ -82,7 +83,7 @@ def test_the_manifests_are_what_kubernetes_takes(release: str) -> None:
 def test_the_settings_of_the_manifests_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = manifests()["ConfigMap"]["data"]["leaderjob.toml"]
     mounted = tmp_path / "mounted"
-    for name in ("etcd/password", "tls/ca.crt", "tls/tls.crt", "tls/tls.key"):
+    for name in ("etcd/ca.crt", "etcd/password", "tls/ca.crt", "tls/tls.crt", "tls/tls.key"):
         path = mounted / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("something")

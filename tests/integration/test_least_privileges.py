@@ -115,6 +115,17 @@ def test_who_may_only_read_is_told_what_it_lacks(etcd_of_the_page: SecureEtcd, r
     assert "may not" in refused.stderr
 
 
+def test_a_replica_that_lacks_a_permission_does_not_start_and_names_it(
+    etcd_of_the_page: SecureEtcd, tmp_path: Path
+) -> None:
+    refused = told(
+        etcd_of_the_page, "client", "run", "--id", "r9", "--state-dir", str(tmp_path / "elsewhere")
+    )
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+    assert "'leaderjob-client' may not" in refused.stderr
+    assert "write /leaderjob/prod/meta/history" in refused.stderr
+
+
 def test_a_wrong_password_and_a_missing_user_are_one_sentence(etcd_of_the_page: SecureEtcd) -> None:
     target = ["--etcd", etcd_of_the_page.endpoint, "--namespace", "prod"]
     wrong = leaderjob(

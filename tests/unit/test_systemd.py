@@ -56,12 +56,15 @@ def test_it_is_told_that_we_are_up_then_again_and_again_that_we_live_then_that_w
 def test_it_is_told_nothing_before_we_are_up(manager: tuple[str, socket.socket]) -> None:
     address, listening = manager
 
-    async def never() -> None:
-        await asyncio.Event().wait()
-
     async def main() -> None:
+        waiting = asyncio.Event()
+
+        async def never() -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
         telling = asyncio.create_task(Systemd(address, watchdog_s=0.001).keep_told(never))
-        await asyncio.sleep(0.05)
+        await waiting.wait()
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
 

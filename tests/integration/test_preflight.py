@@ -1,0 +1,84 @@
+"""An etcd that a replica cannot work with is refused before anything starts; one that is full is not."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from leaderjob.cluster.preflight import is_too_old, refuse_old_release, refuse_without_permission
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.errors import SettingsError
+from leaderjob.etcd import Etcd, NoSpace
+from leaderjob.etcd.rpc import rpc
+from leaderjob.records.keys import Keys
+from tests.support.etcd import every_release
+from tests.support.streams import run_with_streams
+
+
+@pytest.mark.parametrize(
+    ("version", "too_old"),
+    [("3.3.27", True), ("2.3.8", True), ("3.4.0", False), ("3.6.0-rc.1", False), ("4.0.0", False)],
+)
+def test_3_4_is_the_oldest_release(version: str, too_old: bool) -> None:
+    assert is_too_old(version) is too_old
+
+
+@asynccontextmanager
+async def of_release(version: str) -> AsyncIterator[str]:
+    """Says of itself that it is of that release; knows nothing else."""
+
+    async def status(request: bytes, context: Any) -> bytes:
+        answer: bytes = rpc.StatusResponse(version=version).SerializeToString()
+        return answer
+
+    server = grpc.aio.server()
+    handler = grpc.method_handlers_generic_handler(
+        "etcdserverpb.Maintenance", {"Status": grpc.unary_unary_rpc_method_handler(status)}
+    )
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+def test_an_older_etcd_is_named() -> None:
+    async def main() -> None:
+        async with of_release("3.3.27") as endpoint, Etcd([endpoint]) as client:
+            with pytest.raises(SettingsError, match=r"is of release 3\.3\.27, and leaderjob needs 3\.4"):
+                await refuse_old_release(client)
+
+    run_with_streams(main())
+
+
+@every_release("own_etcd")
+def test_a_sound_etcd_is_taken_as_it_is_and_left_so(own_etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as client:
+            before = (await client.range("/")).revision
+            await refuse_old_release(client)
+            await refuse_without_permission(client, Keys("n"))
+            after = await client.range("/")
+            assert (after.revision, after.kvs) == (before, ())
+
+    run_with_streams(main())
+
+
+def test_a_full_store_does_not_keep_a_replica_from_serving(own_etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as client:
+            request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, alarm=rpc.NOSPACE)
+            async with Etcd([own_etcd.endpoint]) as raising:
+                await raising.connection.call(
+                    lambda stubs: stubs.maintenance.Alarm, request, repeatable=True, linearizable=False
+                )
+            with pytest.raises(NoSpace):
+                await client.put("/key", b"")
+            await refuse_without_permission(client, Keys("n"))
+
+    run_with_streams(main())
