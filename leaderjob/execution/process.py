@@ -100,6 +100,9 @@ class GuardedProcess:
         """:raises StartFailed: the guard cannot be started, or the log cannot be opened."""
         try:
             await _uninterrupted(self._start())
+        except OSError as error:  # out of descriptors, when the guard runs already
+            await self.close()
+            raise StartFailed(f"cannot start a worker process: {error}") from error
         except BaseException:
             await self.close()
             raise
