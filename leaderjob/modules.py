@@ -18,7 +18,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from leaderjob.errors import SettingsError
-from leaderjob.sdk import Job
+from leaderjob.sdk import Job, Json
+from leaderjob.telemetry.raised import describe
 
 BUNDLED = "leaderjob.bundled"
 TRACEBACK_LIMIT_CHARS = 32_768
@@ -65,14 +66,20 @@ def load_job(reference: str) -> Job:
     return jobs[name]
 
 
-def own_traceback(error: BaseException) -> str:
-    """The traceback of ``error`` from the first frame of the author's code on, at most 32 Ki characters."""
-    text = "".join(traceback.format_exception(type(error), error, own_frames(error)))
+def own_trace(error: BaseException) -> dict[str, Json]:
+    """What the author's code raised, as :meth:`Trace.told` reads it: ``traceback``, which is a text of at most
+    32 Ki characters, and ``exceptions``. Both begin at the first frame of the author's code."""
+    frames = _own_frames(error)
+    return {"traceback": _text(error, frames), "exceptions": describe(error, frames)}
+
+
+def _text(error: BaseException, frames: TracebackType | None) -> str:
+    text = "".join(traceback.format_exception(type(error), error, frames))
     return text if len(text) <= TRACEBACK_LIMIT_CHARS else "…" + text[-TRACEBACK_LIMIT_CHARS:]
 
 
-def own_frames(error: BaseException) -> TracebackType | None:
-    """The frames of ``error`` from the first one of the author's code on; None: there is no such frame."""
+def _own_frames(error: BaseException) -> TracebackType | None:
+    """None: there is no frame of the author's code."""
     frame = error.__traceback__
     while frame is not None and _is_machinery(frame.tb_frame.f_code.co_filename):
         frame = frame.tb_next

@@ -8,13 +8,14 @@ from typing import Any
 
 from leaderjob.engine.office import Assignment
 from leaderjob.model.job import JobSpec
-from leaderjob.scheduling.crontab import Crontab
+from leaderjob.scheduling.crontab import NICKNAMES, Crontab
 from leaderjob.scheduling.triggers import Interval, Trigger
 from leaderjob.telemetry.sentry.checkins import Monitor
 
 _SLUG_LIMIT_CHARS = 50
 _MINUTE_S = 60
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", _MINUTE_S))
+_LONGEST_MINUTES = 28 * 24 * 60
 _SPREAD = re.compile(r"\bH\b")
 
 
@@ -30,7 +31,7 @@ def monitors_of(assignments: Iterable[Assignment], namespace: str) -> dict[str, 
                 "timezone": spec.time_zone,
                 "checkin_margin": _minutes(spec.policy.misfire_grace_s),
                 # The job's own timeout comes first, and the end of the run is told with its reason.
-                "max_runtime": _minutes(spec.policy.timeout_s) + 1,
+                "max_runtime": _minutes(spec.policy.timeout_s, and_minutes=1),
             }
             found[spec.name] = Monitor(_slug(f"{namespace}-{spec.name}"), config)
     return found
@@ -49,14 +50,19 @@ def _schedule(spec: JobSpec, trigger: Trigger) -> dict[str, Any] | None:
 
 
 def _plain(expression: str, crontab: Crontab) -> str:
-    """What others can read: with numbers where we have ``H``."""
-    if not _SPREAD.search(expression):
-        return expression
-    return crontab.calendar.replace("*/99,", "")
+    """What Sentry reads as we do: with five fields, and numbers where it knows no ``H``, or steps through more
+    than we do (``5-5/2``)."""
+    fields = NICKNAMES.get(expression, expression).split()
+    return " ".join(
+        numbers if _SPREAD.search(text) or ("/" in text and not text.startswith("*")) else text
+        for text, numbers in zip(fields, crontab.calendar.split(), strict=True)
+    )
 
 
-def _minutes(seconds: float) -> int:
-    return max(1, math.ceil(seconds / _MINUTE_S))
+def _minutes(seconds: float, *, and_minutes: int = 0) -> int:
+    """Rounded up. Sentry refuses a monitor that has less than one minute, or more than 28 days."""
+    minutes = math.ceil(min(seconds / _MINUTE_S, _LONGEST_MINUTES)) + and_minutes
+    return min(max(1, minutes), _LONGEST_MINUTES)
 
 
 def _slug(name: str) -> str:

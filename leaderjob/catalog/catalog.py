@@ -17,6 +17,7 @@ from leaderjob.durations import format_duration
 from leaderjob.errors import SettingsError
 from leaderjob.modules import environment_for_children
 from leaderjob.sdk import Json
+from leaderjob.telemetry.trace import Trace
 
 AT_ONCE = 4
 COMPLAINT_LIMIT_BYTES = 8192
@@ -27,7 +28,7 @@ class CatalogFailure:
     """A module, or one job of it, that cannot be used.
 
     :param reason: a sentence that says why.
-    :param traceback: of the module's own code, or what it wrote before it died.
+    :param traceback: of the module's own code, which is a :class:`Trace`; or what it wrote before it died.
     """
 
     module: str
@@ -115,7 +116,8 @@ def _read_document(module: str, document: dict[str, Json]) -> dict[str, Json] | 
     if "missing" in document:
         return CatalogFailure(module, document["missing"])
     if "reason" in document:
-        return CatalogFailure(module, f"it cannot be imported: {document['reason']}", document["traceback"])
+        trace = Trace.told(document["traceback"], document["exceptions"])
+        return CatalogFailure(module, f"it cannot be imported: {document['reason']}", trace)
     if not document["jobs"]:
         reason = "it defines no job: decorate a function with @job, or take it out of the setting 'jobs'"
         return CatalogFailure(module, reason)

@@ -1,7 +1,7 @@
 """Entry point of the child that describes one module: ``python -m leaderjob.catalog.describe MODULE``.
 
 Prints one JSON document on what was its standard output: ``{"file", "jobs": […]}``, or
-``{"missing": SENTENCE}`` where there is no such module, or ``{"reason", "traceback"}`` where its own
+``{"missing": SENTENCE}`` where there is no such module, or ``{"reason", "traceback", "exceptions"}`` where its own
 import failed. What the module itself prints goes to standard error.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from leaderjob.modules import ModuleMissing, load_jobs, own_traceback
+from leaderjob.modules import ModuleMissing, load_jobs, own_trace
 from leaderjob.sdk import Job, Json, is_json
 
 _TYPES = {str: "str", int: "int", float: "float", bool: "bool", list: "list", dict: "dict"}
@@ -37,7 +37,7 @@ def describe_module(module: str) -> dict[str, Json]:
         return {"missing": str(error)}
     except BaseException as error:  # noqa: BLE001 - the author's code may raise anything: it is reported
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return {"reason": reason, "traceback": own_traceback(error)}
+        return {"reason": reason, **own_trace(error)}
     return {"jobs": jobs}
 
 

@@ -31,9 +31,9 @@ output and error, and (under the same number) its messages.
 **Replica → query worker**: a line ``{"reference", "directory"}``, then ``{"id", "query"}``; the end of
 the stream means: answer what was asked, then exit.
 
-**Query worker → replica**: ``{"type": "ready"}`` or ``{"type": "closed", "reason", "traceback"}``, then for
+**Query worker → replica**: ``{"type": "ready"}`` or ``{"type": "closed", "reason", "traceback", "exceptions"}``, then for
 each query, in their order, ``{"type": "answer", "id", "value"}``, ``{"type": "bad", "id", "reason"}`` (the
-query is wrong) or ``{"type": "error", "id", "reason", "traceback"}``.
+query is wrong) or ``{"type": "error", "id", "reason", "traceback", "exceptions"}``.
 """
 
 import json

@@ -9,12 +9,20 @@ from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.execution.process import GuardedProcess, ProtocolBroken, StartFailed, signal_name
 from leaderjob.execution.protocol import encode
 from leaderjob.sdk import Json
+from leaderjob.telemetry.trace import Trace
 
 QUERY_LIMIT_BYTES = 1024 * 1024
 
 
 class QueryFailed(LeaderjobError):
-    """A query got no answer; the message says why. Asking again may help."""
+    """A query got no answer; the message says why. Asking again may help.
+
+    :ivar trace: where the job's code failed; None if it is not to blame.
+    """
+
+    def __init__(self, reason: str, trace: Trace | None = None) -> None:
+        super().__init__(reason)
+        self.trace = trace
 
 
 class BadQuery(SettingsError):
@@ -178,7 +186,7 @@ class QueryWorker:
             self._over = True
             if not self._ready.done():
                 reason = f"{self._label} could not be opened for queries: {message['reason']}"
-                self._ready.set_exception(QueryFailed(reason))
+                self._ready.set_exception(QueryFailed(reason, _trace(message)))
         else:
             self._busy_since = self._used_at = now
             answer = self._in_flight.pop(message["id"], None)
@@ -189,7 +197,8 @@ class QueryWorker:
             elif kind == "bad":
                 answer.set_exception(BadQuery(f"{self.published.job}: {message['reason']}"))
             else:
-                answer.set_exception(QueryFailed(f"{self._label} failed on the query: {message['reason']}"))
+                reason = f"{self._label} failed on the query: {message['reason']}"
+                answer.set_exception(QueryFailed(reason, _trace(message)))
 
     def _check_idle(self) -> None:
         idle_for_s = 0.0 if self._in_flight else self._loop.time() - self._used_at
@@ -222,3 +231,7 @@ class QueryWorker:
             if not answer.done():
                 answer.set_exception(WorkerGone(gone))
         self._in_flight.clear()
+
+
+def _trace(message: dict[str, Json]) -> Trace | None:
+    return Trace.told(message.get("traceback"), message.get("exceptions", ()))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from leaderjob.execution.channel import Channel
 from leaderjob.execution.joblog import set_up_log
 from leaderjob.execution.protocol import ANSWER_LIMIT_BYTES, encode, shorten
-from leaderjob.modules import load_job, own_traceback
+from leaderjob.modules import load_job, own_trace
 from leaderjob.sdk import Answer, Json
 
 
@@ -68,7 +68,7 @@ def _answered(answer: Answer, query: dict[str, Json]) -> dict[str, Json]:
 
 def _problem(error: BaseException) -> dict[str, Json]:
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return {"reason": shorten(reason), "traceback": own_traceback(error)}
+    return {"reason": shorten(reason), **own_trace(error)}
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from typing import Any
 from leaderjob.execution.channel import Channel, Progress, Send
 from leaderjob.execution.joblog import set_up_log
 from leaderjob.execution.protocol import RESULT_LIMIT_BYTES, WorkerRequest, encode, shorten
-from leaderjob.modules import load_job, own_frames, own_traceback
+from leaderjob.modules import load_job, own_trace
 from leaderjob.sdk import JobContext, Json, Permanent, RetryLater
-from leaderjob.telemetry.raised import describe
 
 
 class StopRequest:
@@ -69,9 +68,9 @@ def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> dict[str, 
     except RetryLater as error:
         end = _retry_later(error)
     except Permanent as error:
-        end = {"kind": "permanent", "reason": _text(error), **_trace(error)}
+        end = {"kind": "permanent", "reason": _text(error), **own_trace(error)}
     except BaseException as error:  # noqa: BLE001 - the author's code may raise anything: that is the outcome
-        end = {"kind": "raised", "reason": _reason(error), **_trace(error)}
+        end = {"kind": "raised", "reason": _reason(error), **own_trace(error)}
     progress.flush()
     return end
 
@@ -114,11 +113,7 @@ def _retry_later(error: RetryLater) -> dict[str, Json]:
         kind: dict[str, Json] = {"kind": "retry_later", "delay_s": delay_s}
     else:
         kind = {"kind": "raised"}
-    return {**kind, "reason": _text(error), **_trace(error)}
-
-
-def _trace(error: BaseException) -> dict[str, Json]:
-    return {"traceback": own_traceback(error), "exceptions": describe(error, own_frames(error))}
+    return {**kind, "reason": _text(error), **own_trace(error)}
 
 
 def _reason(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from traceback import format_exception
 
 from leaderjob.cluster.membership import Membership
 from leaderjob.errors import LeaderjobError
-from leaderjob.execution.query import QueryPool
+from leaderjob.execution.query import QueryFailed, QueryPool
 from leaderjob.model.artifact import Pointer, Staged
 from leaderjob.model.member import Holding, Role
 from leaderjob.offload import run_in_thread
@@ -216,7 +216,8 @@ class Follower:
         try:
             await self._queries.activate(self._job, self._reference, active.version, active.path)
         except LeaderjobError as error:
-            emit(Events.SERVING_FAILED, job=self._job, version=active.version, reason=error)
+            trace = error.trace if isinstance(error, QueryFailed) else None
+            emit(Events.SERVING_FAILED, job=self._job, version=active.version, reason=error, trace=trace)
 
     def _announce(self) -> None:
         active = self._active

@@ -3,15 +3,18 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
 
+from leaderjob.telemetry.events import Events
+from leaderjob.telemetry.redaction import Mask, mask_strings
+
 Format = Literal["auto", "text", "json"]
-Mask = Callable[[str], str]
-"""Takes secrets out of a line."""
 
 _DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+_EVENT_WIDTH = max(len(event.name) for event in Events)
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 
 
@@ -32,7 +35,7 @@ def configure_logs(
     stream = stream or sys.stderr
     terminal = stream.isatty()
     as_text = format == "text" or (format == "auto" and terminal)
-    sink = logging.StreamHandler(stream)
+    sink = _Sink(stream)
     sink.setFormatter(
         LineFormatter(replica, colour=terminal, mask=mask)
         if as_text
@@ -43,8 +46,26 @@ def configure_logs(
     logging.getLogger("leaderjob").setLevel(level.upper())
 
 
+class _Sink(logging.StreamHandler[IO[str]]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A record that cannot be formatted is told without what it says: by default its arguments would be
+        printed as they are, secrets and all."""
+        problem = f"a log line cannot be told: {type(sys.exc_info()[1]).__name__}"
+        where = f"{record.pathname}:{record.lineno}"
+        instead = logging.LogRecord(
+            record.name, record.levelno, record.pathname, record.lineno, f"{problem}, at {where}", None, None
+        )
+        # It may be the stream that is broken, and then there is nobody to tell.
+        with suppress(OSError, ValueError):
+            self.stream.write(self.format(instead) + self.terminator)
+            self.flush()
+
+
 class LineFormatter(logging.Formatter):
-    """``03:22:41.512 INFO    replica-1 term_won term=17``; what has several lines comes below."""
+    """``03:22:41.512 INFO    replica-1 term_won term=17``; what has several lines comes below.
+
+    :param colour: for a terminal: in colours, and with the fields of events below each other.
+    """
 
     def __init__(self, replica: str, *, colour: bool = False, mask: Mask = str) -> None:
         super().__init__()
@@ -55,12 +76,14 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         fields: Mapping[str, Any] = getattr(record, "fields", {})
-        short = {name: str(value) for name, value in fields.items() if "\n" not in str(value).strip()}
+        told_as = {name: _shown(value) for name, value in fields.items()}
+        short = {name: text for name, text in told_as.items() if "\n" not in text.strip()}
         told = " ".join(f"{self._paint(_DIM, name + '=')}{_quoted(value)}" for name, value in short.items())
         level = self._paint(_COLOURS.get(record.levelno, ""), f"{record.levelname:<7}")
-        event = self._paint(_BOLD, record.getMessage())
+        width = _EVENT_WIDTH if self._colour and fields else 0
+        event = self._paint(_BOLD, f"{record.getMessage():<{width}}")
         lines = [f"{self._paint(_DIM, at)} {level} {self._replica} {event} {told}".rstrip()]
-        lines += [str(value).strip() for name, value in fields.items() if name not in short]
+        lines += [text.strip() for name, text in told_as.items() if name not in short]
         if record.exc_info:
             lines.append(self.formatException(record.exc_info))
         return self._mask("\n".join(lines))
@@ -94,7 +117,14 @@ class JsonFormatter(logging.Formatter):
             }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return self._mask(json.dumps(line, ensure_ascii=False, default=str))
+        return json.dumps(
+            mask_strings(line, self._mask), ensure_ascii=False, default=lambda value: self._mask(str(value))
+        )
+
+
+def _shown(value: Any) -> str:
+    """Milliseconds are short enough for people."""
+    return str(round(value, 3)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _quoted(text: str) -> str:

@@ -2,9 +2,14 @@
 
 import json
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 MASKED = "********"
+
+Mask = Callable[[str], str]
+"""Takes secrets out of a text."""
 
 _SHORT_CHARS = 6
 # What stands before the host of an address; quotes and separators end it, so that lines of JSON stay whole.
@@ -37,6 +42,21 @@ class Redaction:
         if self._pattern is not None:
             text = self._pattern.sub(MASKED, text)
         return _CREDENTIALS.sub(MASKED, text)
+
+
+def mask_strings(value: Any, mask: Mask) -> Any:
+    """``value``, each string in it masked. Numbers stay what they are, and so do the names of fields: a
+    password of digits must not tear a number apart.
+
+    :param value: JSON; what is no JSON is returned as it is.
+    """
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, Mapping):
+        return {key: mask_strings(inner, mask) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_strings(inner, mask) for inner in value]
+    return value
 
 
 def _forms(secret: str) -> set[str]:

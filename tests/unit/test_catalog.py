@@ -10,6 +10,7 @@ from leaderjob.catalog.catalog import Catalog, CatalogFailure, describe
 from leaderjob.catalog.description import JobDescription, Parameter, check_params
 from leaderjob.errors import SettingsError
 from leaderjob.model.job import OnLeaderLoss, Overlap, Policy
+from leaderjob.telemetry.trace import Trace
 from tests.support import marked
 from tests.support.loop import run_async
 
@@ -154,6 +155,12 @@ def test_a_module_that_does_not_import_is_named_with_its_traceback_and_the_other
     assert bad.traceback is not None
     assert bad.traceback.splitlines()[1] == f'  File "{tmp_path / "bad.py"}", line 3, in <module>'
     assert "in deep" in bad.traceback
+    assert isinstance(bad.traceback, Trace)
+    (raised,) = bad.traceback.exceptions
+    assert (raised.type, [frame.function for frame in raised.frames]) == (
+        "ZeroDivisionError",
+        ["<module>", "deep"],
+    )
     assert "there is no module 'nowhere'" in nowhere.reason
     assert "SyntaxError" in worse.reason
 

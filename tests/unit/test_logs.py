@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from io import StringIO
@@ -81,7 +82,7 @@ def test_colour_is_for_terminals() -> None:
         emit(Events.TERM_WON, term=17)
     assert plain.getvalue().split()[1:] == ["INFO", "r1", "term_won", "term=17"]
     assert "\x1b[" not in plain.getvalue()
-    assert "\x1b[1mterm_won\x1b[0m" in coloured.getvalue()
+    assert re.search(r"\x1b\[1mterm_won *\x1b\[0m", coloured.getvalue())
 
 
 def test_a_trace_is_told_in_lines_of_its_own() -> None:
@@ -119,6 +120,32 @@ def test_what_is_masked_is_in_no_line(format: Format) -> None:  # noqa: A002
         logging.getLogger("library").exception("broken")
     assert "canary" not in out.getvalue()
     assert out.getvalue().count("********") >= 4
+
+
+def test_a_password_of_digits_tears_no_number_apart() -> None:
+    out = StringIO()
+    configure_logs(
+        "r1", "prod", format="json", stream=out, mask=lambda text: text.replace("1234", "********")
+    )
+    emit(Events.TERM_WON, term=51234, reason="refused 1234", fields=["1234"])
+    line = json.loads(out.getvalue())
+    assert (line["term"], line["reason"], line["fields"]) == (51234, "refused ********", ["********"])
+
+
+def test_a_line_that_cannot_be_formatted_is_told_without_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = logged(StringIO(), "text")
+    logging.getLogger("library").warning("%d rows", "canary")
+    (line,) = out.getvalue().splitlines()
+    assert re.search(r"WARNING r1 a log line cannot be told: TypeError, at .*/test_logs.py:\d+", line)
+    assert "canary" not in out.getvalue() + "".join(capsys.readouterr())
+
+
+def test_a_stream_that_is_closed_ends_nobody() -> None:
+    out = logged(StringIO(), "text")
+    out.close()
+    emit(Events.TERM_WON, term=17)
 
 
 def test_by_default_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,14 @@ def test_gauges_tell_the_state_of_this_moment() -> None:
     assert value(told, "leaderjob_info", replica="r1", namespace="n", release="1") == 1
 
 
+def test_gauges_of_a_state_that_cannot_be_told_are_left_out_and_counters_are_not() -> None:
+    told = Metrics(replica="r1", namespace="n", release="1", snapshot=lambda: None)
+    told.tell(Events.TERM_WON, {})
+    assert value(told, "leaderjob_terms_total") == 1
+    assert value(told, "leaderjob_is_leader") is None
+    assert value(told, "leaderjob_trust_left_seconds") is None
+
+
 def test_the_page_names_what_there_is() -> None:
     full = metrics(Snapshot(jobs={"j": JobState(1, 1, 1.0, 1.0)}))
     full.tell(Events.RUN_STARTED, {"job": "j", "late_s": 0.3})

@@ -49,8 +49,20 @@ def test_a_spread_hour_is_told_as_the_number_that_it_stands_for() -> None:
     minute, hours, *days = told.split()
     assert minute.isdecimal()
     assert all(hour.isdecimal() for hour in hours.split(","))
-    assert days == ["*", "*", "4"]
+    assert days == ["*", "*", "THU"]
     assert parse_schedule([told], job="another") == parse_schedule(["H H/6 * * THU"], job="j")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "value"),
+    [
+        ("@hourly", "0 * * * *"),
+        ("5-20/5 */2 * * *", "5,10,15,20 */2 * * *"),
+        ("5-5/2 3 * * *", "5 3 * * *"),
+    ],
+)
+def test_nicknames_and_steps_are_told_in_words_that_everyone_reads_alike(schedule: str, value: str) -> None:
+    assert schedule_of(schedule) == {"type": "crontab", "value": value}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +77,11 @@ def test_what_a_monitor_cannot_express_has_none(schedule: tuple[str, ...]) -> No
 def test_tolerances_are_a_minute_at_least() -> None:
     config = monitored("@daily", misfire_grace_s=0.0, timeout_s=1.0).config
     assert (config["checkin_margin"], config["max_runtime"]) == (1, 2)
+
+
+def test_tolerances_are_28_days_at_most() -> None:
+    config = monitored("@daily", misfire_grace_s=1e9, timeout_s=1e300).config
+    assert (config["checkin_margin"], config["max_runtime"]) == (28 * 24 * 60, 28 * 24 * 60)
 
 
 def test_names_that_sentry_does_not_take_are_changed_and_stay_different() -> None:

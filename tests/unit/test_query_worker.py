@@ -127,8 +127,11 @@ def test_a_version_that_cannot_be_opened_leaves_the_old_one_serving(tmp_path: Pa
         (damaged / "refuse").touch()
         with pytest.raises(
             QueryFailed, match=r"version 2 could not be opened.*RuntimeError: the index is damaged"
-        ):
+        ) as failed:
             await pool.activate("lookup", REFERENCE, 2, damaged)
+        trace = failed.value.trace
+        assert trace is not None
+        assert [frame.function for frame in trace.exceptions[-1].frames] == ["open_text"]
         assert (await ask(pool)).version == 1
 
     with_pool(tmp_path, body)

@@ -11,7 +11,7 @@ import sentry_sdk
 
 from leaderjob.telemetry.events import Events
 from leaderjob.telemetry.redaction import MASKED, Redaction
-from leaderjob.telemetry.sentry.checkins import Monitor
+from leaderjob.telemetry.sentry.checkins import CheckIn, Monitor, Pace
 from leaderjob.telemetry.sentry.client import Sentry
 from leaderjob.telemetry.trace import Trace
 from tests.support.sentry import SentryServer
@@ -171,6 +171,21 @@ def test_the_outcome_of_a_run_decides_its_check_in(server: SentryServer, outcome
     with reporting(server.dsn) as sentry:
         sentry.tell(Events.RUN_FINISHED, _FINISHED | {"outcome": outcome})
         assert server.wait(1, "check_in")[0]["status"] == status
+
+
+def test_a_job_that_fails_again_and_again_does_not_use_up_what_a_monitor_may_send() -> None:
+    monitor = _MONITORS["j"]
+    began, ended = CheckIn("a", monitor, "in_progress"), CheckIn("a", monitor, "error", 1.0)
+    pace = Pace()
+    assert [pace.allows(began, now_s=now_s) for now_s in (0.0, 1.0, 29.0, 31.0, 60.0)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert pace.allows(ended, now_s=60.0)
+    assert pace.allows(CheckIn("b", monitor, "in_progress"), now_s=60.1), "another run"
 
 
 @pytest.mark.parametrize("changed", [{"cause": "trigger"}, {"job": "without-a-monitor"}])

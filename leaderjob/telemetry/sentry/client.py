@@ -4,12 +4,14 @@ Nothing here waits for Sentry, except :meth:`Sentry.close`, for as long as it is
 further ones are dropped.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from leaderjob.telemetry.events import Events
-from leaderjob.telemetry.sentry.checkins import Monitor, check_in_of
+from leaderjob.telemetry.redaction import Mask, mask_strings
+from leaderjob.telemetry.sentry.checkins import Monitor, Pace, check_in_of
 from leaderjob.telemetry.sentry.errors import error_of
 
 _QUEUED_REPORTS = 100
@@ -29,7 +31,7 @@ class Sentry:
         release: str,
         replica: str,
         namespace: str,
-        mask: Callable[[str], str] = str,
+        mask: Mask = str,
     ) -> None:
         import sentry_sdk  # noqa: PLC0415 - nobody pays for it who does not use it
 
@@ -47,11 +49,12 @@ class Sentry:
             include_local_variables=False,
             max_breadcrumbs=0,
             transport_queue_size=_QUEUED_REPORTS,
-            before_send=lambda event, hint: _masked(event, mask),
+            before_send=lambda event, hint: mask_strings(event, mask),
         )
         self._client = sentry_sdk.get_client()
         self._tags = {"replica": replica, "namespace": namespace}
         self._monitors: Mapping[str, Monitor] = {}
+        self._pace = Pace()
         address = urlsplit(dsn)
         # Ids of check-ins are unique in all of a Sentry, which other clusters use as well.
         self._cluster = f"{address.hostname}{address.path}/{self._client.options['environment']}/{namespace}"
@@ -67,7 +70,7 @@ class Sentry:
             error["tags"] |= self._tags
             self._sdk.capture_event(error)
         check_in = check_in_of(event, fields, self._monitors, cluster=self._cluster)
-        if check_in is not None:
+        if check_in is not None and self._pace.allows(check_in, now_s=time.monotonic()):
             self._sdk.crons.capture_checkin(
                 monitor_slug=check_in.monitor.slug,
                 check_in_id=check_in.id,
@@ -79,14 +82,3 @@ class Sentry:
     def close(self, timeout_s: float) -> None:
         """Send what is queued, for at most so long; what is left then is dropped."""
         self._client.close(timeout=timeout_s)
-
-
-def _masked(value: Any, mask: Callable[[str], str]) -> Any:
-    """``value``, its strings masked. :param value: JSON."""
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, Mapping):
-        return {key: _masked(inner, mask) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(inner, mask) for inner in value]
-    return value
