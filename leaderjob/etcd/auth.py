@@ -1,10 +1,14 @@
 """Who we are to etcd: user and password become a token, which goes along with every call.
 
 Tokens run out (after five minutes without a call, by default), and with every change of etcd's users. A
-call that is refused for that was not done, so it is sent again with a new token.
+call that is refused for that was not done, so it is sent again with a new token. One that says when it runs
+out (a JSON Web Token, RFC 7519) is replaced before that.
 """
 
 import asyncio
+import base64
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from leaderjob.clock import boottime, utcnow
 from leaderjob.etcd.errors import AuthenticationFailed
 from leaderjob.etcd.rpc import Stubs, rpc
 from leaderjob.telemetry.events import Events, emit
@@ -21,6 +26,7 @@ Metadata = tuple[tuple[str, str], ...]
 _EXPIRED = ("invalid auth token", "revision of auth store is old", "revision in header is old")
 _NOT_ENABLED = "authentication is not enabled"
 _NOBODY = "user name is empty"
+_USED_FOR = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Auth:
     def __init__(self, user: User | None) -> None:
         self._user = user
         self._token: str | None = None
+        self._renew_at = math.inf
         self._needless = False
         self._asking = asyncio.Lock()
 
@@ -53,8 +60,10 @@ class Auth:
         if self._user is None or self._needless:
             return ()
         async with self._asking:
-            if self._token is None:
+            if self._token is None or boottime() >= self._renew_at:
+                asked_at = boottime()
                 self._token = await self._ask(self._user, stubs, timeout_s)
+                self._renew_at = asked_at + _USED_FOR * lifetime_s(self._token or "")
         return (("token", self._token),) if self._token is not None else ()
 
     def expired(self, error: Any) -> bool:
@@ -84,3 +93,20 @@ class Auth:
                 raise AuthenticationFailed(user.name) from error
             raise
         return str(response.token)
+
+
+def lifetime_s(token: str) -> float:
+    """For how many seconds a token is good; infinite where it does not say so.
+
+    It says so by etcd's clock. Where ours is behind, the token runs out before we expect it; where ours is so
+    far ahead that it has run out already, nothing can be concluded.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return math.inf
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        left_s = float(claims["exp"]) - utcnow().timestamp()
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+    return left_s if left_s > 0 else math.inf

@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from leaderjob.errors import SettingsError
 from leaderjob.etcd.auth import Auth, Metadata, User
+from leaderjob.etcd.endpoints import Endpoints
 from leaderjob.etcd.errors import (
     AmbiguousWrite,
     EtcdError,
@@ -61,20 +61,6 @@ _MEANINGS = {
 _PAUSE_BETWEEN_TRIES_S = 0.05
 
 
-def parse_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """``HOST:PORT`` each, as gRPC takes them. :raises SettingsError: one is neither that nor a plain URL."""
-    parsed = []
-    for endpoint in endpoints:
-        plain = endpoint.strip().removeprefix("http://").removeprefix("https://").rstrip("/")
-        host, _, port = plain.rpartition(":")
-        if "://" in plain or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise SettingsError(f"etcd endpoint {endpoint!r} is not HOST:PORT")
-        parsed.append(plain)
-    if not parsed:
-        raise SettingsError("no etcd endpoint is given: name at least one HOST:PORT")
-    return tuple(dict.fromkeys(parsed))
-
-
 class Connection:
     """One channel per endpoint; calls go to the current one and move on to the next when it fails.
 
@@ -92,14 +78,13 @@ class Connection:
         certificates: CertificateFiles | None = None,
         user: User | None = None,
     ) -> None:
-        self.endpoints = parse_endpoints(endpoints)
+        self._endpoints = Endpoints(endpoints)
         self.call_timeout_s = call_timeout_s
         self.auth = Auth(user)
         self._certificates = Fresh(certificates, CertificateFiles.read) if certificates is not None else None
         self._pem = self._certificates.get() if self._certificates is not None else None
         self._channels: dict[str, Any] = {}
         self._retired: list[Any] = []
-        self._current = 0
         self._cluster_id: int | None = None
         self.on_round_trip: Callable[[float], None] = lambda seconds: None
         """Told how long each call took that was answered."""
@@ -110,7 +95,12 @@ class Connection:
 
     @property
     def endpoint(self) -> str:
-        return self.endpoints[self._current % len(self.endpoints)]
+        """Where the next call goes."""
+        return self._endpoints.in_use
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._endpoints.all
 
     @property
     def highest_revision(self) -> int:
@@ -124,9 +114,8 @@ class Connection:
         self._life += 1
 
     def move_on(self, failed: str) -> None:
-        """The next call goes to another endpoint than ``failed``."""
-        if self.endpoint == failed:
-            self._current += 1
+        """The next calls go to other endpoints than ``failed``, for a while."""
+        self._endpoints.failed(failed)
 
     def stubs(self, endpoint: str) -> Stubs:
         if self._closed:

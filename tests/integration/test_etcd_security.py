@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from leaderjob.etcd import (
     User,
     follow,
 )
+from leaderjob.etcd.auth import Auth
 from leaderjob.tls import CertificateFiles
 from tests.support.authority import Authority
 from tests.support.etcd import every_release
@@ -238,6 +240,47 @@ def test_a_token_that_etcd_has_forgotten_is_replaced(asking: SecureEtcd) -> None
             while len(values) < 2:
                 values += [event.now.value for event in (await anext(batches)).events if event.now]
             assert values == [b"1", b"2"]
+
+    run_with_streams(main())
+
+
+@pytest.fixture
+def with_web_tokens(
+    authority: Authority, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[SecureEtcd]:
+    """Its users' tokens run out after three seconds, however much they are used."""
+    pair = authority.issue("signer")
+    public = authority.public_key(pair)
+    tokens = f"jwt,pub-key={public},priv-key={pair.key},sign-method=ES256,ttl=3s"
+    yield from started(SecureEtcd(tmp_path / "etcd", binary=request.param, auth_token=tokens))
+
+
+@every_release("with_web_tokens")
+def test_a_token_that_says_when_it_runs_out_is_renewed_before_that(with_web_tokens: SecureEtcd) -> None:
+    refused: list[str] = []
+
+    class Refused(Auth):
+        def expired(self, error: Any) -> bool:
+            refused.append(error.details())
+            return super().expired(error)
+
+    async def main() -> None:
+        with_web_tokens.enable_users()
+        with_web_tokens.add_user("tester", PASSWORD, ("readwrite", "/mine/"))
+        user = User("tester", lambda: PASSWORD)
+        async with Etcd([with_web_tokens.endpoint], user=user) as client:
+            client.connection.auth = Refused(user)
+            async with aclosing(follow(client, "/mine/")) as batches:
+                await anext(batches)
+                lease_id, _ = await client.grant(60)
+                for number in range(10):
+                    await client.put("/mine/key", str(number).encode())
+                    await client.keep_alive(lease_id, timeout_s=5.0)
+                    (event,) = (await anext(batches)).events
+                    assert event.now is not None
+                    assert event.now.value == str(number).encode()
+                    await asyncio.sleep(0.5)
+        assert refused == []
 
     run_with_streams(main())
 

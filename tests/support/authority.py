@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from leaderjob.tls import CertificateFiles
 
@@ -24,3 +25,11 @@ class Authority:
         cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
         made.private_key_pem.write_to_path(key)
         return CertificateFiles(self.ca, cert, key)
+
+    def public_key(self, pair: CertificateFiles) -> Path:
+        """The public half of its key (of an elliptic curve, P-256), in a file of its own."""
+        assert pair.key is not None
+        key = load_pem_private_key(pair.key.read_bytes(), password=None).public_key()
+        public = pair.key.with_suffix(".pub")
+        public.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        return public

@@ -11,13 +11,22 @@ ROOT_PASSWORD = "of-the-root"
 
 
 class SecureEtcd(EmbeddedEtcd):
-    """Has a second address, ``secure_endpoint``, with TLS; the plain one is there for whoever looks in."""
+    """Has a second address, ``secure_endpoint``, with TLS; the plain one is there for whoever looks in.
+
+    :param auth_token: what etcd's flag of this name takes: which tokens it gives to users.
+    """
 
     def __init__(
-        self, directory: Path, certificates: CertificateFiles | None = None, *, binary: Path | None = None
+        self,
+        directory: Path,
+        certificates: CertificateFiles | None = None,
+        *,
+        binary: Path | None = None,
+        auth_token: str = "simple",
     ) -> None:
         super().__init__(directory, binary=binary or packaged("etcd"), fsync=False)
         self._certificates = certificates
+        self._auth_token = auth_token
         self._secure_port = free_ports(1)[0]
 
     @property
@@ -25,7 +34,7 @@ class SecureEtcd(EmbeddedEtcd):
         return f"127.0.0.1:{self._secure_port}"
 
     def _command(self, client_port: int, peer_port: int) -> list[str]:
-        command = super()._command(client_port, peer_port)
+        command = [*super()._command(client_port, peer_port), f"--auth-token={self._auth_token}"]
         files = self._certificates
         if files is None:
             return command
