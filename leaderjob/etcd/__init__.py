@@ -22,6 +22,7 @@ from leaderjob.etcd.errors import (
     ValueTooLarge,
 )
 from leaderjob.etcd.mirror import Batch, Event, EventKind, follow
+from leaderjob.etcd.transaction import KeyExists, Transaction, TransactionConflict, transaction
 from leaderjob.etcd.txn import (
     Compare,
     Delete,
@@ -36,6 +37,7 @@ from leaderjob.etcd.txn import (
     none_created_before,
 )
 from leaderjob.etcd.values import KeyValue, RangeResult
+from leaderjob.etcd.watch import watch
 
 __all__ = [
     "AmbiguousWrite",
@@ -51,6 +53,7 @@ __all__ = [
     "EventKind",
     "Get",
     "HistoryWentBack",
+    "KeyExists",
     "KeyValue",
     "LeaseNotFound",
     "NoSpace",
@@ -61,6 +64,8 @@ __all__ = [
     "Put",
     "RangeResult",
     "RequestRefused",
+    "Transaction",
+    "TransactionConflict",
     "Txn",
     "TxnResult",
     "User",
@@ -70,4 +75,6 @@ __all__ = [
     "follow",
     "modified_at",
     "none_created_before",
+    "transaction",
+    "watch",
 ]

@@ -1,8 +1,8 @@
-"""The client: reads, writes, transactions, leases. Watches are in ``watch.py`` and ``mirror.py``."""
+"""The client: reads, writes, transactions, leases. Watches are in ``watch.py``."""
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from leaderjob.etcd.auth import User
 from leaderjob.etcd.connection import Connection
@@ -49,10 +49,12 @@ class Etcd:
     async def close(self) -> None:
         await self.connection.close()
 
-    async def get(self, key: str) -> KeyValue | None:
-        """The key now, by a linearizable read, or None. :raises EtcdError: see ``Connection.call``."""
-        request = rpc.RangeRequest(key=encode_key(key))
-        response = await self.connection.call(lambda stubs: stubs.kv.Range, request, repeatable=True)
+    async def get(self, key: str, *, revision: int = 0) -> KeyValue | None:
+        """The key, or None: as it is, by a linearizable read; or as it was at ``revision``.
+
+        :raises Compacted: ``revision`` is no longer there. :raises EtcdError: see ``Connection.call``.
+        """
+        response = await self._read(rpc.RangeRequest(key=encode_key(key), revision=revision))
         return range_result(response, response.header.revision).first
 
     async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
@@ -65,14 +67,7 @@ class Etcd:
         start = encode_key(prefix)
         while True:
             request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision)
-            try:
-                response = await self.connection.call(
-                    lambda stubs: stubs.kv.Range, request, repeatable=True, linearizable=revision == 0
-                )
-            except RequestRefused as refused:
-                if "compacted" in str(refused):
-                    raise Compacted(revision) from refused
-                raise
+            response = await self._read(request)
             revision = revision or response.header.revision
             kvs.extend(KeyValue.of(kv) for kv in response.kvs)
             if not response.more:
@@ -80,6 +75,17 @@ class Etcd:
             start = response.kvs[-1].key + b"\0"
         kvs.sort(key=lambda kv: kv.create_revision)
         return RangeResult(tuple(kvs), len(kvs), revision)
+
+    async def _read(self, request: Any) -> Any:
+        past = request.revision
+        try:
+            return await self.connection.call(
+                lambda stubs: stubs.kv.Range, request, repeatable=True, linearizable=past == 0
+            )
+        except RequestRefused as refused:
+            if "compacted" in str(refused):
+                raise Compacted(past) from refused
+            raise
 
     async def newest(self, prefix: str) -> tuple[int, int]:
         """How many keys begin with ``prefix``, and the highest ``mod_revision`` among them (0: no key)."""
@@ -91,7 +97,7 @@ class Etcd:
             sort_order=rpc.RangeRequest.DESCEND,
             sort_target=rpc.RangeRequest.MOD,
         )
-        response = await self.connection.call(lambda stubs: stubs.kv.Range, request, repeatable=True)
+        response = await self._read(request)
         return int(response.count), max((int(kv.mod_revision) for kv in response.kvs), default=0)
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:

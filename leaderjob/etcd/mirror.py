@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from leaderjob.etcd.client import Etcd
 from leaderjob.etcd.errors import Compacted, EtcdUnavailable
+from leaderjob.etcd.stream import RawBatch, RawEvent, stream
 from leaderjob.etcd.values import KeyValue, RangeResult
-from leaderjob.etcd.watch import RawBatch, RawEvent, watch
 
 LOOK_AGAIN_S = 30.0
 
@@ -48,21 +48,30 @@ class Batch:
 
 
 async def follow(
-    etcd: Etcd, prefix: str, *, look_again_s: float = LOOK_AGAIN_S
+    etcd: Etcd, prefix: str, *, since: int = 0, look_again_s: float = LOOK_AGAIN_S
 ) -> AsyncGenerator[Batch, None]:
     """The keys below ``prefix`` as creations (one batch, perhaps empty), then what happens to them.
 
-    Runs until it is closed.
+    Runs until it is closed. Keeps a copy of what is below the prefix.
 
+    :param since: begin with the keys as they were at this revision; 0: as they are.
     :param look_again_s: after so many seconds without an event, a read tells whether any was missed.
     :raises EtcdError: etcd cannot be listed. :raises HistoryWentBack: the store did.
+    :raises Compacted: ``since`` is no longer there.
     """
     state: dict[str, KeyValue] = {}
+    at = since
     while True:
-        listing = await etcd.range(prefix)
+        try:
+            listing = await etcd.range(prefix, revision=at)
+        except Compacted:
+            if at:
+                raise
+            continue  # between two pages
+        at = 0
         yield Batch(difference(state, listing), listing.revision, listed=True)
         state = {kv.key: kv for kv in listing.kvs}
-        raw_batches = watch(etcd.connection, prefix, start_revision=listing.revision + 1, prefix=True)
+        raw_batches = stream(etcd.connection, prefix, start_revision=listing.revision + 1, prefix=True)
         try:
             current = _while_current(etcd, prefix, raw_batches, state, look_again_s)
             async with aclosing(raw_batches), aclosing(current):

@@ -30,10 +30,10 @@ from leaderjob.etcd import (
     Put,
     absent,
     created_at,
+    follow,
     none_created_before,
 )
-from leaderjob.etcd.mirror import follow
-from leaderjob.etcd.watch import watch
+from leaderjob.etcd.stream import stream
 from leaderjob.model.term import Term
 from leaderjob.recipes.errors import CampaignLost, NotLeader, TermLost
 from leaderjob.recipes.session import Session
@@ -282,7 +282,7 @@ class Election:
     async def _deleted(self, key: str, revision: int) -> None:
         """Return when ``key`` was deleted after ``revision``, or when that can no longer be told."""
         with suppress(Compacted):
-            async with aclosing(watch(self.etcd.connection, key, start_revision=revision + 1)) as batches:
+            async with aclosing(stream(self.etcd.connection, key, start_revision=revision + 1)) as batches:
                 async for batch in batches:
                     if any(event.deleted for event in batch.events):
                         return

@@ -23,7 +23,7 @@ from leaderjob.etcd import (
     modified_at,
     none_created_before,
 )
-from leaderjob.etcd.watch import watch
+from leaderjob.etcd.stream import stream
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
 from tests.support.streams import run_with_streams
@@ -179,7 +179,7 @@ def test_closing_the_client_ends_its_watches_and_its_calls(etcd: EmbeddedEtcd, n
         async with Cuttable(etcd.endpoint) as proxy:
             client = Etcd([proxy.endpoint])
             revision = await client.put(f"/{namespace}", b"")
-            batches = watch(client.connection, f"/{namespace}", start_revision=revision)
+            batches = stream(client.connection, f"/{namespace}", start_revision=revision)
             assert (await anext(batches)).revision == revision
             following = asyncio.ensure_future(anext(batches))
             proxy.cut()

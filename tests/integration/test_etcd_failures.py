@@ -20,7 +20,7 @@ from leaderjob.etcd import (
     OtherCluster,
     follow,
 )
-from leaderjob.etcd.watch import watch
+from leaderjob.etcd.stream import stream
 from tests.support.backups import Backup
 from tests.support.cuttable import Cuttable
 from tests.support.streams import run_with_streams
@@ -36,7 +36,7 @@ async def through(proxy: Cuttable, *, call_timeout_s: float = 2.0) -> AsyncItera
 
 async def until_written(client: Etcd, key: str) -> None:
     """Return when the key is there; it must never have been there before."""
-    async with aclosing(watch(client.connection, key, start_revision=1)) as batches:
+    async with aclosing(stream(client.connection, key, start_revision=1)) as batches:
         await anext(batches)
 
 
@@ -168,7 +168,7 @@ async def _keep_alive(client: Etcd, lease_id: int) -> None:
 
 
 async def _watch(client: Etcd, _: int) -> None:
-    async for batch in watch(client.connection, "/key", start_revision=1):
+    async for batch in stream(client.connection, "/key", start_revision=1):
         raise AssertionError(f"the other cluster's history was handed out: {batch}")
 
 

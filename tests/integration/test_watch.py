@@ -9,7 +9,7 @@ import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Batch, Compacted, Etcd, EventKind, Put, connection, follow
-from leaderjob.etcd.watch import RawEvent, watch
+from leaderjob.etcd.stream import RawEvent, stream
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
 from tests.support.streams import run_with_streams
@@ -21,7 +21,7 @@ async def collect(
     """The events from ``start_revision`` on, at least ``count`` of them; ``seen`` is told how many there are."""
     events: list[RawEvent] = []
     async with aclosing(
-        watch(client.connection, prefix, start_revision=start_revision, prefix=True)
+        stream(client.connection, prefix, start_revision=start_revision, prefix=True)
     ) as batches:
         async for batch in batches:
             events.extend(batch.events)
@@ -90,7 +90,7 @@ def test_a_watch_that_breaks_while_it_catches_up_resumes_after_the_last_event_th
             keys: list[str] = []
             batches_seen = 0
             async with aclosing(
-                watch(client.connection, prefix, start_revision=start + 1, prefix=True)
+                stream(client.connection, prefix, start_revision=start + 1, prefix=True)
             ) as batches:
                 async for batch in batches:
                     keys.extend(event.kv.key for event in batch.events)
@@ -123,7 +123,7 @@ def test_a_watch_on_a_key_is_silent_about_its_neighbours(etcd: EmbeddedEtcd, nam
             key = f"/{namespace}/a"
             revision = await client.put(f"{key}b", b"neighbour")
             await client.put(key, b"own")
-            async with aclosing(watch(client.connection, key, start_revision=revision)) as batches:
+            async with aclosing(stream(client.connection, key, start_revision=revision)) as batches:
                 batch = await anext(batches)
             assert [event.kv.key for event in batch.events] == [key]
 
@@ -191,7 +191,7 @@ def test_closing_a_watch_leaves_no_stream_open_on_the_server(own_etcd: EmbeddedE
     async def main() -> None:
         async with Etcd([own_etcd.endpoint]) as client:
             revision = await client.put("/key", b"")
-            batches = watch(client.connection, "/key", start_revision=revision)
+            batches = stream(client.connection, "/key", start_revision=revision)
             await anext(batches)
             waiting = asyncio.ensure_future(collect(client, "/key", 2, start_revision=revision))
             await until_streams(2)
@@ -301,7 +301,7 @@ def test_a_watch_moves_on_when_its_member_goes_silent(
         ):
             key = f"/{namespace}/a"
             revision = await client.put(key, b"1")
-            async with aclosing(watch(client.connection, key, start_revision=revision)) as batches:
+            async with aclosing(stream(client.connection, key, start_revision=revision)) as batches:
                 await anext(batches)
                 proxy.cut()
                 await other.put(key, b"2")

@@ -33,10 +33,10 @@ class Observed(Etcd):
         self.acknowledged.put_nowait(sent_at)
         return ttl_s
 
-    async def get(self, key: str) -> KeyValue | None:
+    async def get(self, key: str, *, revision: int = 0) -> KeyValue | None:
         if self.reads_fail:
             raise EtcdUnavailable(self.connection.endpoints, "no quorum")
-        return await super().get(key)
+        return await super().get(key, revision=revision)
 
     async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
         found = await super().range(prefix, revision=revision)

@@ -1,0 +1,128 @@
+"""What happens to a key or a prefix, across broken streams: no event is lost, none comes twice.
+
+Where to resume (etcd ``clientv3/watch.go``, and COORDINATION in the docs): after events at the last
+event's ``mod_revision + 1``, because a watcher that is catching up is sent batches; after a progress
+notification at ``header.revision + 1``. Never at a header's revision after events.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer
+from leaderjob.etcd.errors import Compacted, PermissionDenied
+from leaderjob.etcd.permissions import wanted
+from leaderjob.etcd.rpc import rpc
+from leaderjob.etcd.values import KeyValue, encode_key, prefix_end
+
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+_CREATED_TIMEOUT_S = 5.0
+_PUT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """A key was written (``deleted`` false) or deleted; ``kv`` has no value in the latter case."""
+
+    deleted: bool
+    kv: KeyValue
+    previous: KeyValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """The events of one or more whole revisions; ``revision`` is the last one that is now known."""
+
+    events: tuple[RawEvent, ...]
+    revision: int
+
+
+async def stream(
+    connection: Connection, key: str, *, start_revision: int, prefix: bool = False
+) -> AsyncGenerator[RawBatch, None]:
+    """Everything that happens to ``key`` (or to all that begin with it) from ``start_revision`` on.
+
+    Runs until it is closed. Broken streams are opened again, on another endpoint.
+
+    :raises Compacted: ``start_revision``, or where to resume, is compacted away.
+    :raises PermissionDenied: the user may not read this.
+    :raises OtherCluster: an endpoint belongs to another cluster, whose events are not handed out.
+    """
+    request = rpc.WatchCreateRequest(
+        key=encode_key(key),
+        range_end=prefix_end(key) if prefix else b"",
+        progress_notify=True,
+        prev_kv=True,
+    )
+    resume = start_revision
+    pause_s = _FIRST_PAUSE_S
+    denied = False
+    while True:
+        request.start_revision = resume
+        endpoint = connection.endpoint
+        try:
+            async with aclosing(_one_stream(connection, endpoint, request)) as batches:
+                async for batch in batches:
+                    pause_s, denied = _FIRST_PAUSE_S, False
+                    resume = batch.revision + 1
+                    if batch.events:
+                        yield batch
+        except PermissionDenied:
+            # Of a token that has run out etcd says the same.
+            if denied or not connection.auth.forget():
+                raise
+            denied = True
+            continue
+        connection.move_on(endpoint)
+        connection.use_new_certificates()
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _one_stream(connection: Connection, endpoint: str, request: Any) -> AsyncGenerator[RawBatch, None]:
+    """What one stream brings; returns when it breaks."""
+    try:
+        metadata = await connection.metadata(endpoint, timeout_s=_CREATED_TIMEOUT_S)
+    except grpc.aio.AioRpcError:
+        return
+    call = connection.stubs(endpoint).watch.Watch(metadata=(*HAS_LEADER, *metadata))
+    try:
+        async with asyncio.timeout(_CREATED_TIMEOUT_S):
+            await call.write(rpc.WatchRequest(create_request=request))
+            response = await call.read()
+        while response is not grpc.aio.EOF:
+            connection.check_cluster(response.header, endpoint)
+            if response.canceled:
+                if response.compact_revision:
+                    raise Compacted(response.compact_revision)
+                if "permission denied" in response.cancel_reason:
+                    raise PermissionDenied(connection.auth.user_name, wanted(request))
+                return
+            if not response.created:
+                yield _batch(response)
+            response = await call.read()
+    except asyncio.CancelledError:
+        if not cancelled_by_peer():
+            raise
+    except (TimeoutError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+        return
+    finally:
+        call.cancel()
+
+
+def _batch(response: Any) -> RawBatch:
+    events = tuple(
+        RawEvent(
+            event.type != _PUT,
+            KeyValue.of(event.kv),
+            KeyValue.of(event.prev_kv) if event.HasField("prev_kv") else None,
+        )
+        for event in response.events
+    )
+    return RawBatch(events, events[-1].kv.mod_revision if events else response.header.revision)

@@ -1,0 +1,188 @@
+"""Optimistic transactions: read and write as if nobody else did, and commit if nobody else did.
+
+Software transactional memory as etcd's ``clientv3/concurrency/stm.go`` has it, with the isolation that is
+called ``SerializableSnapshot`` there: all reads are of one revision, and the commit compares the
+``mod_revision`` of every key that was read or is written. Other than there, a commit that got no answer is
+settled: it is sent again, and where that does not tell, the caller is.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from leaderjob.clock import boottime
+from leaderjob.errors import LeaderjobError
+from leaderjob.etcd.client import Etcd
+from leaderjob.etcd.errors import AmbiguousWrite, Compacted, EtcdUnavailable
+from leaderjob.etcd.txn import Delete, Get, Op, Put, TxnResult, modified_at
+from leaderjob.etcd.values import KeyValue
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
+
+T = TypeVar("T")
+
+
+class TransactionConflict(LeaderjobError):
+    """Others changed the same keys, again and again. Nothing was written."""
+
+    def __init__(self, tries: int, timeout_s: float) -> None:
+        super().__init__(
+            f"a transaction was given up after {timeout_s:g} s and {tries} tries: each time others had changed what it "
+            "read, or was to write. Nothing was written; let it touch fewer keys, or let fewer try at once"
+        )
+
+
+class KeyExists(LeaderjobError):
+    """What a transaction was to create is there already. Nothing was written."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r}, which was to be created, is there already; nothing was written")
+        self.key = key
+
+
+class Transaction:
+    """What one try reads, all of it at one revision, and what it is going to write."""
+
+    def __init__(self, etcd: Etcd) -> None:
+        self._etcd = etcd
+        self._revision = 0
+        self._read: dict[str, KeyValue | None] = {}
+        self._writes: dict[str, Put | Delete] = {}
+        self._receipt: str | None = None
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, which may be one that this transaction is going to write; None: there is no such key."""
+        write = self._writes.get(key)
+        if write is not None:
+            return write.value if isinstance(write, Put) else None
+        found = await self._find(key)
+        return None if found is None else found.value
+
+    def put(self, key: str, value: bytes, *, lease: int = 0) -> None:
+        self._writes[key] = Put(key, value, lease)
+
+    def delete(self, key: str) -> None:
+        """One that is not there is no error."""
+        self._writes[key] = Delete(key)
+
+    async def create(self, key: str, value: bytes, *, lease: int = 0) -> None:
+        """Put a key that must not be there yet, and that nobody else writes or deletes: from then on it tells
+        that the transaction was done, also where its commit got no answer.
+
+        :raises KeyExists: it is there.
+        """
+        if await self.get(key) is not None:
+            raise KeyExists(key)
+        self._receipt = key
+        self.put(key, value, lease=lease)
+
+    async def commit(self, *, give_up_at: float) -> bool:
+        """Whether it was done; if not, what it stands on has changed.
+
+        :param give_up_at: boot time in seconds, after which an unanswered commit is not sent again.
+        :raises AmbiguousWrite: nobody knows.
+        """
+        if not self._writes:
+            return True
+        for key in self._writes:
+            await self._find(key)
+        keys = list(self._writes)
+        compares = [
+            modified_at(key, found.mod_revision if found is not None else 0)
+            for key, found in self._read.items()
+        ]
+        ops: list[Op] = list(self._writes.values())
+        unanswered: AmbiguousWrite | None = None
+        while True:
+            try:
+                result = await self._etcd.txn(compares, ops, [Get(key) for key in keys])
+            except AmbiguousWrite as error:
+                unanswered = error
+            except EtcdUnavailable:
+                if unanswered is None:
+                    raise
+            else:
+                if result.succeeded or unanswered is None:
+                    return result.succeeded
+                return self._was_done(keys, result, unanswered)
+            if boottime() >= give_up_at:
+                raise unanswered
+            await asyncio.sleep(_LONGEST_PAUSE_S / 10)
+
+    def _was_done(self, keys: list[str], found: TxnResult, unanswered: AmbiguousWrite) -> bool:
+        """Whether the commit that got no answer was done, now that the same one was refused.
+
+        It can only have been done before that: a key does not come back to an earlier ``mod_revision``.
+
+        :raises AmbiguousWrite: what the keys are now does not tell.
+        """
+        now = {key: found.range(index).first for index, key in enumerate(keys)}
+        if self._receipt is not None:
+            return now[self._receipt] is not None
+        if any(_is_not(write, self._read[key], now[key]) for key, write in self._writes.items()):
+            return False
+        raise unanswered
+
+    async def _find(self, key: str) -> KeyValue | None:
+        if key in self._read:
+            return self._read[key]
+        if self._revision:
+            found = await self._etcd.get(key, revision=self._revision)
+        else:
+            result = await self._etcd.txn((), [Get(key)], repeatable=True)
+            self._revision, found = result.revision, result.range(0).first
+        self._read[key] = found
+        return found
+
+
+def _is_not(write: Put | Delete, before: KeyValue | None, now: KeyValue | None) -> bool:
+    """Whether ``write`` has surely not been done: the key is untouched, or was written once, but not so."""
+    if before is None or now is None or before.create_revision != now.create_revision:
+        return False
+    if now.version == before.version:
+        return True
+    return now.version == before.version + 1 and (isinstance(write, Delete) or now.value != write.value)
+
+
+async def transaction(
+    etcd: Etcd, body: Callable[[Transaction], Awaitable[T]], *, timeout_s: float = 10.0
+) -> T:
+    """Run ``body``, commit what it writes, and return what it returns: all of it is done at once, or nothing is.
+
+    ``body`` runs again, after a pause, whenever others change what it has read or is to write before it is
+    committed. So it must do nothing that cannot be done again, and raise what should be raised: then nothing
+    is written. Money from one account to another, with an entry that says so::
+
+        async def transfer(t: Transaction) -> None:
+            balance = int(await t.get("accounts/alice") or b"0")
+            if balance < 10:
+                raise InsufficientFunds(balance)
+            t.put("accounts/alice", str(balance - 10).encode())
+            t.put("accounts/bob", str(int(await t.get("accounts/bob") or b"0") + 10).encode())
+            await t.create(f"transfers/{transfer_id}", b"alice pays bob 10")
+
+        await transaction(etcd, transfer)
+
+    :param timeout_s: for how long to try.
+    :raises TransactionConflict: others were always first. :raises EtcdUnavailable: etcd does not answer.
+    :raises AmbiguousWrite: a commit got no answer, and it cannot be told whether it was done: others have
+        written the same keys since. Does not happen to who uses :meth:`Transaction.create`.
+    :raises ValueTooLarge: it reads and writes more than 128 keys, or is too large. Nothing was written.
+    """
+    give_up_at = boottime() + timeout_s
+    pause_s, tries = _FIRST_PAUSE_S, 0
+    while True:
+        attempt = Transaction(etcd)
+        tries += 1
+        try:
+            result = await body(attempt)
+            if await attempt.commit(give_up_at=give_up_at):
+                return result
+        except Compacted:
+            pass  # the revision that it reads went away under it
+        left_s = give_up_at - boottime()
+        if left_s <= 0:
+            raise TransactionConflict(tries, timeout_s)
+        await asyncio.sleep(min(random.uniform(0, pause_s), left_s))
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

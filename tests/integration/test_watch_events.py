@@ -1,0 +1,122 @@
+"""A watch as a consumer sees it: event after event, across connections and compactions."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.etcd import Compacted, Etcd, Event, EventKind, Put, RangeResult, follow, watch
+from tests.support.cuttable import Cuttable
+from tests.support.etcd import etcdctl, every_release
+from tests.support.streams import run_with_streams
+
+
+def told(event: Event) -> tuple[EventKind, str, bytes | None, bytes | None]:
+    """What it is, the last letter of the key, and the values before and now."""
+    before, now = (kv and kv.value for kv in (event.before, event.now))
+    return event.kind, event.key[-1], before, now
+
+
+async def take(events: AsyncGenerator[Event, None], count: int) -> list[Event]:
+    return [await anext(events) for _ in range(count)]
+
+
+@every_release("etcd")
+def test_events_say_what_happened_and_what_was_there_before(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            key = f"/{namespace}/a"
+            since = await client.put(key, b"1")
+            async with aclosing(watch(client, f"/{namespace}/", since=since)) as events:
+                await client.put(key, b"2")
+                await client.delete(key)
+                await client.txn((), [Put(key, b"3"), Put(f"/{namespace}/b", b"3")])
+                found = await take(events, 4)
+            assert [told(event) for event in found] == [
+                (EventKind.UPDATED, "a", b"1", b"2"),
+                (EventKind.DELETED, "a", b"2", None),
+                (EventKind.CREATED, "a", None, b"3"),
+                (EventKind.CREATED, "b", None, b"3"),
+            ]
+            revisions = [event.revision - since for event in found]
+            assert revisions == [1, 2, 3, 3]
+
+    run_with_streams(main())
+
+
+def test_what_was_there_when_it_began_is_no_event(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            await client.put(f"/{namespace}/a", b"1")
+            async with aclosing(watch(client, f"/{namespace}/")) as events:
+                first = asyncio.ensure_future(anext(events))
+                number = 1
+                while not first.done():
+                    number += 1
+                    await client.put(f"/{namespace}/a", str(number).encode())
+                kind, _, before, now = told(await first)
+            assert kind is EventKind.UPDATED
+            assert int(now or b"") == int(before or b"") + 1
+
+    run_with_streams(main())
+
+
+def test_a_compaction_arrives_as_the_difference_and_nothing_else_changes(own_etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(own_etcd.endpoint) as proxy,
+            Etcd([proxy.endpoint]) as client,
+            Etcd([own_etcd.endpoint]) as other,
+        ):
+            since = await other.put("/w/a", b"0")
+            async with aclosing(watch(client, "/w/", since=since)) as events:
+                await other.put("/w/a", b"1")
+                await anext(events)
+                await proxy.refuse()
+                for number in (2, 3, 4):
+                    await other.put("/w/a", str(number).encode())
+                await other.put("/w/b", b"passing")
+                await other.delete("/w/b")
+                revision = (await other.range("/w/")).revision
+                etcdctl(own_etcd.endpoint, "compact", str(revision))
+                await proxy.accept()
+                assert told(await anext(events)) == (EventKind.UPDATED, "a", b"1", b"4")
+                await other.put("/w/a", b"5")
+                assert told(await anext(events)) == (EventKind.UPDATED, "a", b"4", b"5")
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_what_happened_since_a_revision_that_is_compacted_away_cannot_be_told(own_etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as client:
+            since = await client.put("/w/a", b"1")
+            revision = await client.put("/w/a", b"2")
+            etcdctl(own_etcd.endpoint, "compact", str(revision))
+            with pytest.raises(Compacted):
+                await anext(watch(client, "/w/", since=since))
+
+    run_with_streams(main())
+
+
+def test_a_compaction_between_the_pages_of_the_first_listing_is_not_seen(own_etcd: EmbeddedEtcd) -> None:
+    class Compacting(Etcd):
+        """Whose first range meets a compaction between two pages, as it may with thousands of keys."""
+
+        failures = [Compacted(2)]
+
+        async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
+            if self.failures:
+                raise self.failures.pop()
+            return await super().range(prefix, revision=revision)
+
+    async def main() -> None:
+        async with Compacting([own_etcd.endpoint]) as client:
+            await client.put("/w/a", b"1")
+            async with aclosing(follow(client, "/w/")) as batches:
+                assert [event.key for event in (await anext(batches)).events] == ["/w/a"]
+        assert not Compacting.failures
+
+    run_with_streams(main())
