@@ -43,7 +43,12 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 3000),
     ("grpc.http2.max_pings_without_data", 0),
 )
-_NEVER_SENT = ("failed to connect", "connections to all backends failing", "dns resolution failed")
+_NEVER_SENT = (
+    "failed to connect",
+    "connections to all backends failing",
+    "dns resolution failed",
+    "errors resolving",
+)
 # Nothing was done: it is losing or handing over the leadership of etcd, or has too much to do.
 _RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped", "too many requests")
 _MEANINGS = {
@@ -54,6 +59,10 @@ _MEANINGS = {
     "alert_certificate_required": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
     "alert_unknown_ca": "it does not trust the authority that signed etcd.cert",
     "handshake read failed": "it does not speak TLS: write http://, and give no etcd.ca and no etcd.cert",
+    "dns resolution failed": "no address is known under its name",
+    "errors resolving": "no address is known under its name",
+    "before receiving settings": "it takes the connection and says nothing: it hangs, or is not etcd",
+    "failed parsing http/2": "it answers, but not as etcd does: is this the port for clients?",
     "socket closed": "it closed the connection; if it speaks TLS, write https:// and give etcd.ca",
 }
 """What gRPC says of a connection that fails, in lower case, and what that means for us."""
