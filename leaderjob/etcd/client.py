@@ -10,7 +10,7 @@ from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRe
 from leaderjob.etcd.lease import keep_alive_once
 from leaderjob.etcd.rpc import rpc
 from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Op, Txn, TxnResult, range_result, txn_result
-from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, prefix_end
+from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, key_range
 from leaderjob.tls import CertificateFiles
 
 _PAGE_KEYS = 1000
@@ -63,8 +63,7 @@ class Etcd:
         :raises Compacted: ``revision`` is no longer there.
         """
         kvs: list[KeyValue] = []
-        end = prefix_end(prefix)
-        start = encode_key(prefix)
+        start, end = key_range(prefix, prefix=True)
         while True:
             request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision)
             response = await self._read(request)
@@ -89,9 +88,10 @@ class Etcd:
 
     async def newest(self, prefix: str) -> tuple[int, int]:
         """How many keys begin with ``prefix``, and the highest ``mod_revision`` among them (0: no key)."""
+        start, end = key_range(prefix, prefix=True)
         request = rpc.RangeRequest(
-            key=encode_key(prefix),
-            range_end=prefix_end(prefix),
+            key=start,
+            range_end=end,
             limit=1,
             keys_only=True,
             sort_order=rpc.RangeRequest.DESCEND,
@@ -109,8 +109,8 @@ class Etcd:
 
     async def delete(self, key: str, *, prefix: bool = False) -> int:
         """Delete a key, or all that begin with it; returns how many there were."""
-        end = prefix_end(key) if prefix else b""
-        request = rpc.DeleteRangeRequest(key=encode_key(key), range_end=end)
+        start, end = key_range(key, prefix=prefix)
+        request = rpc.DeleteRangeRequest(key=start, range_end=end)
         response = await self.connection.call(lambda stubs: stubs.kv.DeleteRange, request, repeatable=False)
         return int(response.deleted)
 

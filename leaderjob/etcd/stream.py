@@ -18,7 +18,7 @@ from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer
 from leaderjob.etcd.errors import Compacted, PermissionDenied
 from leaderjob.etcd.permissions import wanted
 from leaderjob.etcd.rpc import rpc
-from leaderjob.etcd.values import KeyValue, encode_key, prefix_end
+from leaderjob.etcd.values import KeyValue, key_range
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -54,12 +54,8 @@ async def stream(
     :raises PermissionDenied: the user may not read this.
     :raises OtherCluster: an endpoint belongs to another cluster, whose events are not handed out.
     """
-    request = rpc.WatchCreateRequest(
-        key=encode_key(key),
-        range_end=prefix_end(key) if prefix else b"",
-        progress_notify=True,
-        prev_kv=True,
-    )
+    start, end = key_range(key, prefix=prefix)
+    request = rpc.WatchCreateRequest(key=start, range_end=end, progress_notify=True, prev_kv=True)
     resume = start_revision
     pause_s = _FIRST_PAUSE_S
     denied = False

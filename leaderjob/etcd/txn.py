@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from leaderjob.etcd.errors import ValueTooLarge
 from leaderjob.etcd.rpc import rpc
-from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, prefix_end
+from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, key_range
 
 MAX_OPS = 128
 MAX_REQUEST_BYTES = 1_500_000
@@ -27,10 +27,9 @@ class Compare:
     def message(self) -> Any:
         result = {"=": 0, ">": 1, "<": 2, "!=": 3}[self.operator]
         target = {"version": 0, "create_revision": 1, "mod_revision": 2, "value": 3, "lease": 4}[self.target]
-        message = rpc.Compare(result=result, target=target, key=encode_key(self.key))
+        start, end = key_range(self.key, prefix=self.prefix)
+        message = rpc.Compare(result=result, target=target, key=start, range_end=end)
         setattr(message, self.target, self.operand)
-        if self.prefix:
-            message.range_end = prefix_end(self.key)
         return message
 
 
@@ -72,10 +71,8 @@ class Delete:
     prefix: bool = False
 
     def message(self) -> Any:
-        end = prefix_end(self.key) if self.prefix else b""
-        return rpc.RequestOp(
-            request_delete_range=rpc.DeleteRangeRequest(key=encode_key(self.key), range_end=end)
-        )
+        start, end = key_range(self.key, prefix=self.prefix)
+        return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=start, range_end=end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +81,8 @@ class Get:
     prefix: bool = False
 
     def message(self) -> Any:
-        end = prefix_end(self.key) if self.prefix else b""
-        return rpc.RequestOp(request_range=rpc.RangeRequest(key=encode_key(self.key), range_end=end))
+        start, end = key_range(self.key, prefix=self.prefix)
+        return rpc.RequestOp(request_range=rpc.RangeRequest(key=start, range_end=end))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,14 @@ def prefix_end(prefix: str) -> bytes:
     return b"\0"
 
 
+def key_range(key: str, *, prefix: bool) -> tuple[bytes, bytes]:
+    """Where a range begins and ends, as etcd wants it: ``key`` alone, or all keys that begin with it (every
+    key begins with nothing)."""
+    if not prefix:
+        return encode_key(key), b""
+    return encode_key(key) or b"\0", prefix_end(key)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyValue:
     """One key at one revision. ``lease`` is 0 where there is none."""

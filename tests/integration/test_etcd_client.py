@@ -1,6 +1,7 @@
 """The etcd client against real servers: transactions, pages, limits, leases, and how it is closed."""
 
 import asyncio
+from contextlib import aclosing
 from itertools import count
 
 import pytest
@@ -20,6 +21,7 @@ from leaderjob.etcd import (
     TxnResult,
     ValueTooLarge,
     absent,
+    follow,
     modified_at,
     none_created_before,
 )
@@ -192,6 +194,53 @@ def test_closing_the_client_ends_its_watches_and_its_calls(etcd: EmbeddedEtcd, n
                     await pending
 
     run_with_streams(main(), timeout_s=10)
+
+
+ODD = (
+    "a key with spaces",
+    "schlüssel/ключ/鍵",
+    "new\nline\ttab",
+    "nul\0in it",
+    "\udcff\udc80",
+    "'\"`$(x);--",
+    "/",
+)
+
+
+@every_release("etcd")
+def test_a_key_may_be_any_bytes(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            keys = [f"{namespace}{key}" for key in ODD]
+            async with aclosing(follow(client, namespace)) as batches:
+                await anext(batches)
+                for key in keys:
+                    await client.put(key, key.encode("utf-8", "surrogateescape"))
+                    assert [event.key for event in (await anext(batches)).events] == [key]
+            found = (await client.range(namespace)).kvs
+            assert [kv.key for kv in found] == keys
+            for key in keys:
+                assert await client.delete(key) == 1
+
+    run_with_streams(main())
+
+
+@every_release("own_etcd")
+def test_every_key_begins_with_nothing(own_etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Etcd([own_etcd.endpoint]) as client:
+            async with aclosing(follow(client, "")) as batches:
+                await anext(batches)
+                for key in ("\1", "\udcff"):
+                    await client.put(key, b"")
+                    assert [event.key for event in (await anext(batches)).events] == [key]
+            assert (await client.range("")).count == 2
+            assert await client.newest("") == (2, 3)
+            assert await client.delete("", prefix=True) == 2
+            with pytest.raises(RequestRefused, match="key is not provided"):
+                await client.put("", b"")
+
+    run_with_streams(main())
 
 
 def test_proxy_variables_of_the_environment_are_ignored(
