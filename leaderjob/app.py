@@ -155,6 +155,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         store=store,
         activation=activation,
         assignments=assignments,
+        hosts=(listening.host, listening.advertised_host),
     )
 
     def follower(job: str) -> Follower:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from leaderjob.engine.office import Assignment, Limits, Office
 from leaderjob.engine.term import serve_term
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack
+from leaderjob.execution.attestation import Attestation, attestation
 from leaderjob.model.history import History
 from leaderjob.model.member import Candidate, Role
 from leaderjob.recipes import (
@@ -42,7 +43,10 @@ _NOTE_EVERY_S = 10.0
 
 
 class Leading:
-    """Stands for election whenever it can, and does a term's work when it has won."""
+    """Stands for election whenever it can, and does a term's work when it has won.
+
+    :param hosts: where guards listen, and what others are told of that.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,9 @@ class Leading:
         store: Store,
         activation: Activation,
         assignments: Mapping[str, Assignment],
+        hosts: tuple[str, str],
     ) -> None:
+        self._hosts = hosts
         self._settings = settings
         self._etcd = etcd
         self._keys = keys
@@ -213,6 +219,7 @@ class Leading:
             work_dir=self._settings.state_dir / "work",
             cwd=Path.cwd(),
             previous=self._previous,
+            attestation=self._attestation,
             limits=Limits(
                 publish_after=results.publish_after,
                 publish_timeout_s=results.publish_timeout,
@@ -221,6 +228,10 @@ class Leading:
                 kill_grace_s=self._settings.election.kill_grace_s,
             ),
         )
+
+    def _attestation(self) -> AbstractContextManager[Attestation | None]:
+        # Whoever leads next may have to wait for the TTL before it wins, and again if it dies.
+        return attestation(*self._hosts, stay_s=2 * self._timing.ttl_s + _PAUSE_S)
 
     def _previous(self, job: str) -> Path | None:
         try:

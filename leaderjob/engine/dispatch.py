@@ -14,6 +14,7 @@ from leaderjob.engine.publication import publish
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Delete, Op, Put, modified_at
 from leaderjob.execution.attempt import TRUST_POLL_S, AttemptEnd, run_attempt
+from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Outcome, Run
@@ -118,6 +119,11 @@ class Dispatch:
         office = self._office
         await self._wait_for_the_unreaped(run.record)
         await self._wait_for_trust()
+        with office.attestation() as attest:
+            return await self._guarded_attempt(run, attest)
+
+    async def _guarded_attempt(self, run: Stored[Run], attest: Attestation | None) -> Stored[Run]:
+        office = self._office
         number = len(run.record.attempts) + 1
         directory = office.work_dir / self._spec.name / f"{run.record.id}-{number}"
         artifact_dir = directory / "artifact"
@@ -130,6 +136,8 @@ class Dispatch:
                 replica=office.replica,
                 ttl_s=office.leadership.session.ttl_s,
                 now=utcnow(),
+                guard=attest.address if attest else None,
+                nonce=attest.nonce if attest else None,
             ),
         )
         emit(
@@ -144,7 +152,7 @@ class Dispatch:
         try:
             end = AttemptEnd(Outcome.FAILED, problem)
             if problem is None:
-                end = await self._work(begun, number, directory, artifact_dir)
+                end = await self._work(begun, number, directory, artifact_dir, attest)
             self._trace = end.traceback
             if end.outcome is Outcome.SUCCEEDED:
                 return await self._succeed(begun, artifact_dir, end)
@@ -174,7 +182,14 @@ class Dispatch:
             await asyncio.sleep(TRUST_POLL_S)
             leadership.check()
 
-    async def _work(self, run: Stored[Run], number: int, directory: Path, artifact_dir: Path) -> AttemptEnd:
+    async def _work(
+        self,
+        run: Stored[Run],
+        number: int,
+        directory: Path,
+        artifact_dir: Path,
+        attest: Attestation | None,
+    ) -> AttemptEnd:
         office, spec = self._office, self._spec
         request = WorkerRequest(
             reference=spec.reference,
@@ -200,6 +215,7 @@ class Dispatch:
                 trusted_until=lambda: office.leadership.trusted_until,
                 on_progress=progress.report,
                 on_gone=self._note_end,
+                attestation=attest,
             )
         finally:
             writing.cancel()

@@ -1,9 +1,10 @@
 """The hold rule: no worker for a job while a worker of an older term may still be alive.
 
 A verdict grants office, not the right to work. A new term starts nothing for a job that has an attempt
-of an older term under way, until that term recorded that its workers are gone, or until the old term's
-TTL × 1.01 has passed since this one was won: by then the guard has killed them at the trust deadline,
-on clocks whose rates differ by less than 1 %. Every other job starts at once.
+of an older term under way, until that term recorded that its workers are gone, or the guard of that attempt
+attests it (``execution/attestation.py``), or the old term's TTL × 1.01 has passed since this one was won: by then
+the guard has killed them at the trust deadline, on clocks whose rates differ by less than 1 %. Every other
+job starts at once.
 
 A term holds itself to it too: where the guard could not reap all of a worker's processes, the next one
 waits as long, counted from that end.
@@ -13,6 +14,7 @@ import asyncio
 
 from leaderjob.clock import boottime
 from leaderjob.engine.office import Office
+from leaderjob.execution.attestation import attested
 from leaderjob.model.run import Attempt, Run
 from leaderjob.telemetry.events import Events, emit
 
@@ -28,8 +30,23 @@ def hold_until(attempt: Attempt, since: float) -> float:
 async def hold(office: Office, run: Run) -> None:
     """Return when the workers of the run's latest attempt, if an older term began it, are surely gone."""
     attempt = run.attempt
-    if attempt is not None and attempt.token != office.token:
-        await _wait(office, run, hold_until(attempt, office.leadership.won_at), attempt.token)
+    if attempt is None or attempt.token == office.token:
+        return
+    until = hold_until(attempt, office.leadership.won_at)
+    waiting = asyncio.ensure_future(_wait(office, run, until, attempt.token))
+    tasks: list[asyncio.Future[None]] = [waiting]
+    if attempt.guard is not None and attempt.nonce is not None and boottime() < until:
+        tasks.append(asyncio.ensure_future(attested(attempt.guard, attempt.nonce)))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if not waiting.done():
+            emit(Events.WORKERS_GONE, job=run.job, run=run.id, term=office.token, former_term=attempt.token)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def hold_after_own(office: Office, run: Run, unreaped_since: float) -> None:

@@ -1,10 +1,12 @@
 """What the parts of a term work with."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from leaderjob.catalog.description import JobDescription
+from leaderjob.execution.attestation import Attestation
 from leaderjob.model.history import History
 from leaderjob.model.job import JobSpec
 from leaderjob.recipes import Leadership
@@ -47,6 +49,7 @@ class Office:
 
     :param work_dir: where attempts have their directories.
     :param previous: the directory of a job's active version on this replica, if there is one.
+    :param attestation: opens where the guard of an attempt attests.
     """
 
     replica: str
@@ -60,6 +63,7 @@ class Office:
     work_dir: Path
     cwd: Path
     previous: Callable[[str], Path | None]
+    attestation: Callable[[], AbstractContextManager[Attestation | None]]
     limits: Limits
 
     @property

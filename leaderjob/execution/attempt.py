@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from leaderjob.durations import format_duration
+from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.process import (
     Cause,
     Exit,
@@ -66,6 +67,7 @@ async def run_attempt(
     trusted_until: Callable[[], float],
     on_progress: Callable[[Progress], None],
     on_gone: Callable[[bool], None] = lambda reaped: None,
+    attestation: Attestation | None = None,
 ) -> AttemptEnd:
     """Run a job in a guarded worker.
 
@@ -79,10 +81,18 @@ async def run_attempt(
         (TERM comes ``grace_s`` before); asked four times a second, ``inf`` means never.
     :param on_progress: called in this task's loop, at most ten times a second.
     :param on_gone: told at the end, also where this is cancelled, whether no process is left.
+    :param attestation: where the guard attests, after this process's death, that no process is left.
     """
     command = [sys.executable, "-m", "leaderjob.execution.worker"]
     trust = _finite(trusted_until())
-    guarded = GuardedProcess(command, log_path=log_path, cwd=request.cwd, deadline=trust, grace_s=grace_s)
+    guarded = GuardedProcess(
+        command,
+        log_path=log_path,
+        cwd=request.cwd,
+        deadline=trust,
+        grace_s=grace_s,
+        attestation=attestation,
+    )
     try:
         async with guarded as process, asyncio.TaskGroup() as group:
             process.send(request.to_line())

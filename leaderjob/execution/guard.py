@@ -8,10 +8,13 @@ It is the subreaper of all that the worker starts, so a double fork or ``setsid`
 descendant stays in its process tree, and is killed until the kernel says that no child is left. That
 happens when the deadline passes, when the pipe from the replica closes (the replica is dead), when the
 replica asks, and to what the worker leaves behind when it ends by itself.
+
+After its replica's death it stays for a while, to attest to whoever connects that all is reaped.
 """
-# pathlib would cost this process a fifth of its memory:
+# pathlib would cost this process a fifth of its memory, and socket half as much:
 # ruff: noqa: PTH123, PTH208
 
+import _socket
 import ctypes
 import errno
 import fcntl
@@ -32,6 +35,7 @@ EXEC_FAILED = 127
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STAY_WHEN_ASKED_TO_GO_S = 2.0
 
 
 class SpawnFailed(Exception):
@@ -158,7 +162,8 @@ def _become_worker(
 class Guard:
     """One worker's life: spawn, watch, stop, kill, reap, report."""
 
-    def __init__(self, deadline: float | None, grace_s: float) -> None:
+    def __init__(self, deadline: float | None, grace_s: float, attest: "Attest | None" = None) -> None:
+        self.attest = attest
         self.deadline = deadline
         self.grace_s = grace_s
         self.worker = 0
@@ -171,27 +176,30 @@ class Guard:
         self._poll = select.poll()
 
     def run(self, command: list[str], descriptors: tuple[int, int, int]) -> None:
+        """Return when nothing is left to do, nor to attest."""
+        end = self._live(command, descriptors)
+        if not self._report(end) and end.get("reaped", True) and self.attest is not None:
+            self.attest.run()
+
+    def _live(self, command: list[str], descriptors: tuple[int, int, int]) -> dict[str, object]:
+        """The worker's whole life; returns the last report on it."""
         if self.deadline is not None and boottime() >= self.deadline:
-            self._report({"type": "refused", "reason": "the deadline has passed"})
-            return
+            return {"type": "refused", "reason": "the deadline has passed"}
         try:
             prctl(_PR_SET_CHILD_SUBREAPER, 1)
             self.worker = spawn(command, descriptors)
         except (OSError, SpawnFailed) as error:
-            self._report({"type": "failed", "reason": str(error)})
-            return
+            return {"type": "failed", "reason": str(error)}
         self._report({"type": "started", "pid": self.worker})
         self._watch()
         reaped = self._clear()
-        self._report(
-            {
-                "type": "exited",
-                "cause": self.cause,
-                "status": self.status,
-                "max_rss_bytes": self.max_rss_bytes,
-                "reaped": reaped,
-            }
-        )
+        return {
+            "type": "exited",
+            "cause": self.cause,
+            "status": self.status,
+            "max_rss_bytes": self.max_rss_bytes,
+            "reaped": reaped,
+        }
 
     def _watch(self) -> None:
         """Until the worker has ended or has to be killed."""
@@ -307,27 +315,67 @@ class Guard:
         except OSError:
             return  # nobody reads, or nobody is there: the other pipe tells which
 
-    def _report(self, message: dict[str, object]) -> None:
-        """Send what must not be lost: waits while a stopped replica does not read."""
+    def _report(self, message: dict[str, object]) -> bool:
+        """Send what must not be lost: waits while a stopped replica does not read. False: the replica is dead."""
         line = json.dumps(message).encode() + b"\n"
         writable = select.poll()
         writable.register(1, select.POLLOUT)
         while True:
             try:
                 os.write(1, line)
-                return
+                return True
             except BlockingIOError:
                 writable.poll()
             except OSError:
-                return  # the replica is dead
+                return False
+
+
+class Attest:
+    """Tells whoever connects that no process of the attempt is left.
+
+    :param listener: descriptor of a listening socket; who connects earlier waits in its queue.
+    """
+
+    def __init__(self, listener: int, nonce: str, stay_s: float) -> None:
+        os.set_inheritable(listener, False)  # the worker must not keep it open
+        self._socket = _socket.socket(fileno=listener)
+        self._line = json.dumps({"reaped": nonce}).encode() + b"\n"
+        self._stay_s = stay_s
+        self._asked_to_go = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._asked_to_go = True
+
+    def run(self) -> None:
+        """Until nobody can be waiting any more. Where a service manager wants this process to end, as it does
+        before it starts the replica again, for two seconds at most."""
+        since = boottime()
+        waiting = select.poll()
+        waiting.register(self._socket.fileno(), select.POLLIN)
+        while boottime() < since + self._stay_s:
+            if self._asked_to_go:
+                self._stay_s = min(self._stay_s, _STAY_WHEN_ASKED_TO_GO_S)
+            if not waiting.poll(POLL_S * 1000):
+                continue
+            try:
+                connection, _ = self._socket._accept()  # type: ignore[attr-defined]
+                os.write(connection, self._line)
+                os.close(connection)
+            except OSError:
+                continue  # it did not wait
 
 
 def main(arguments: list[str]) -> None:
-    deadline, grace_s, stdin, output, messages, *command = arguments
+    deadline, grace_s, attest, stdin, output, messages, *command = arguments
     for number in _IGNORED:  # a Ctrl-C in a terminal must not end the guard before its work is done
         signal.signal(number, signal.SIG_IGN)
+    attestation = None
+    if attest != "none":
+        listener, nonce, stay_s = attest.split(",")
+        attestation = Attest(int(listener), nonce, float(stay_s))
     fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
-    guard = Guard(None if deadline == "none" else float(deadline), float(grace_s))
+    guard = Guard(None if deadline == "none" else float(deadline), float(grace_s), attestation)
     guard.run(command, (int(stdin), int(output), int(messages)))
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 from leaderjob.errors import LeaderjobError
 from leaderjob.execution import guard as guard_program
+from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.protocol import LINE_LIMIT_BYTES, encode
 from leaderjob.execution.sweep import MARK, new_mark, sweep
 from leaderjob.modules import environment_for_children
@@ -70,6 +71,7 @@ class GuardedProcess:
     :param deadline: instant of ``CLOCK_BOOTTIME`` at which the guard kills everything, or None.
     :param grace_s: from TERM to KILL, before the deadline and on the way out.
     :param silence_s: how long the guard may be silent before it counts as lost.
+    :param attestation: where the guard attests after this process's death that nothing is left.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class GuardedProcess:
         deadline: float | None,
         grace_s: float,
         silence_s: float = SILENCE_BOUND_S,
+        attestation: Attestation | None = None,
     ) -> None:
+        self._attestation = attestation
         self._command = tuple(command)
         self._log_path = log_path
         self._cwd = cwd
@@ -201,7 +205,7 @@ class GuardedProcess:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
-                    pass_fds=(input_read, log, message_write),
+                    pass_fds=(input_read, log, message_write, *self._listener),
                     cwd=self._cwd,
                     env=environment_for_children({**os.environ, MARK: self._mark}),
                     start_new_session=True,
@@ -224,7 +228,14 @@ class GuardedProcess:
         deadline = "none" if self._deadline is None else repr(self._deadline)
         descriptors = (str(stdin), str(output), str(messages))
         program = [sys.executable, "-I", "-S", str(guard_program.__file__)]
-        return [*program, deadline, repr(self._grace_s), *descriptors, *self._command, str(messages)]
+        attest, attestation = "none", self._attestation
+        if attestation is not None:
+            attest = f"{attestation.listener.fileno()},{attestation.nonce},{attestation.stay_s!r}"
+        return [*program, deadline, repr(self._grace_s), attest, *descriptors, *self._command, str(messages)]
+
+    @property
+    def _listener(self) -> tuple[int, ...]:
+        return () if self._attestation is None else (self._attestation.listener.fileno(),)
 
     def _order(self, order: Mapping[str, Json]) -> None:
         control = self._started_guard.stdin

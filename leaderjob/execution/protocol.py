@@ -1,8 +1,8 @@
 """What replica, guard and worker say to each other. Every message is one line of JSON.
 
 **The guard's arguments** (``guard.py`` cannot import this module):
-``DEADLINE|none GRACE_S STDIN_FD OUTPUT_FD MESSAGES_FD COMMAND…``. The deadline is in seconds of
-``CLOCK_BOOTTIME``. The command starts with the three descriptors as its standard input, its standard
+``DEADLINE|none GRACE_S LISTENER_FD,NONCE,STAY_S|none STDIN_FD OUTPUT_FD MESSAGES_FD COMMAND…``. The deadline is in
+seconds of ``CLOCK_BOOTTIME``. The command starts with the three descriptors as its standard input, its standard
 output and error, and (under the same number) its messages.
 
 **Replica → guard**, on the guard's standard input; its end means that the replica is dead: kill at once.
@@ -18,6 +18,9 @@ output and error, and (under the same number) its messages.
 - ``{"type": "exited", "cause", "status", "max_rss_bytes", "reaped"}``, then it exits. ``cause`` says who
   began it: ``exit`` (the worker itself), ``stop``, ``deadline``, ``replica``. ``status`` is that of
   wait(2); ``reaped`` says that no descendant is left; it is false if some did not die within 10 s.
+
+**Guard → the next leader**, on a connection to its listener, after the replica's death, once no descendant is left:
+``{"reaped": NONCE}``; see ``attestation.py``.
 
 **Replica → worker**, on its standard input: one :class:`WorkerRequest`, then the end.
 

@@ -50,7 +50,7 @@ class Attempt(Record):
     """One worker process of a run.
 
     ``ttl_s`` is that of the term: how long a successor has to wait before the worker is surely dead,
-    unless ``workers_gone`` says so.
+    unless ``workers_gone`` says so, or the guard does: it listens at ``guard`` (``HOST:PORT``), and knows ``nonce``.
     """
 
     number: int
@@ -62,6 +62,8 @@ class Attempt(Record):
     outcome: Outcome | None = None
     reason: str | None = None
     workers_gone: bool = False
+    guard: str | None = None
+    nonce: str | None = None
 
 
 class FireRange(Record):
@@ -103,11 +105,28 @@ class Run(Record):
         """Those whose leader was lost, could not be trusted any more, or could not go on with them."""
         return tuple(attempt for attempt in self.attempts if attempt.outcome is Outcome.ABANDONED)
 
-    def begin(self, *, token: int, replica: str, ttl_s: float, now: datetime) -> "Run":
+    def begin(
+        self,
+        *,
+        token: int,
+        replica: str,
+        ttl_s: float,
+        now: datetime,
+        guard: str | None = None,
+        nonce: str | None = None,
+    ) -> "Run":
         """A new attempt starts."""
         if self.state is State.DONE or (self.attempt and self.attempt.ended is None):
             raise IllegalTransition(f"run {self.id} of {self.job} is {self.state}: no new attempt can begin")
-        new = Attempt(number=len(self.attempts) + 1, token=token, replica=replica, ttl_s=ttl_s, started=now)
+        new = Attempt(
+            number=len(self.attempts) + 1,
+            token=token,
+            replica=replica,
+            ttl_s=ttl_s,
+            started=now,
+            guard=guard,
+            nonce=nonce,
+        )
         return self.model_copy(update={"state": State.RUNNING, "attempts": (*self.attempts, new)})
 
     def end_attempt(

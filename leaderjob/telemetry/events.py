@@ -48,6 +48,7 @@ class Events(Enum):
     RECORD_QUARANTINED = (logging.WARNING, "a value under our prefix cannot be read; it is left out")
     COMMAND_REFUSED = (logging.WARNING, "a command was refused: why")
     HOLDING_BACK = (logging.INFO, "a job waits until its former leader's workers are surely gone")
+    WORKERS_GONE = (logging.INFO, "the guard of a former leader's worker attests that it is gone")
     RUN_ADMITTED = (logging.INFO, "a fire was accepted")
     FIRES_REFUSED = (logging.INFO, "fires were skipped or missed: why")
     RUN_STARTED = (logging.INFO, "an attempt's worker starts")

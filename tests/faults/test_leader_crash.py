@@ -1,6 +1,7 @@
 """The leader dies: who takes over and when, and what becomes of the work that it had begun."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -10,11 +11,21 @@ from pathlib import Path
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.execution.guard import parent_of
 from leaderjob.model.run import Attempt, Outcome, Run
 from leaderjob.records.keys import Kind
 from leaderjob.records.view import View
 from tests.support.commands import Lines
-from tests.support.replicas import SHORT_TTL_S, Cluster, gone_within, leads, told, wait_for, witnessed
+from tests.support.replicas import (
+    SHORT_TTL_S,
+    Cluster,
+    Replica,
+    gone_within,
+    leads,
+    told,
+    wait_for,
+    witnessed,
+)
 
 _JOBS = "tests.support.jobs.witnessed,tests.support.jobs.results"
 _BY_TRIGGER = '[overrides.ticks]\nschedule = ""\n'
@@ -76,6 +87,18 @@ def led_since(view: View) -> float:
     return leader.record.leading_since.timestamp()
 
 
+def crash(leader: Replica, *effects: Path) -> None:
+    """Kill a leader with the guards of its workers, so that nobody is left to attest that these are gone.
+
+    :param effects: of the jobs that it runs.
+    """
+    guards = {parent_of(line["pid"]) for path in effects for line in witnessed(path)[-1:]}
+    leader.send(signal.SIGSTOP)  # it would notice, and kill the workers itself
+    for guard in guards:
+        os.kill(guard, signal.SIGKILL)
+    leader.kill()
+
+
 def test_another_leads_within_a_second_of_the_death_of_an_idle_leader(patient: Cluster) -> None:
     for _ in range(2):
         killed = patient.watched().leader()
@@ -94,7 +117,7 @@ def test_jobs_without_an_unfinished_run_start_at_once_while_the_others_are_held_
     held = patient.trigger("gated", effects=str(effects), gate=str(tmp_path / "never"))
     wait_for(effects)
     killed = patient.leader()
-    killed.kill()
+    crash(killed, effects)
     killed_at = time.monotonic()
     new = patient.next_leader(killed.name)
     done = patient.ended("quick", patient.trigger("quick", effects=str(others)))
@@ -103,6 +126,25 @@ def test_jobs_without_an_unfinished_run_start_at_once_while_the_others_are_held_
     patient.until("it says what it holds back", lambda view: "holding_back" in new.log())
     assert len(attempts_of(patient, "gated", held)) == 1
     assert [line["attempt"] for line in witnessed(effects)] == [1]
+
+
+def test_a_run_goes_on_at_once_when_the_guard_attests_that_its_worker_is_gone(
+    patient: Cluster, tmp_path: Path
+) -> None:
+    effects, gate = tmp_path / "effects", tmp_path / "gate"
+    run = patient.trigger("gated_too", effects=str(effects), gate=str(gate))
+    wait_for(effects)
+    killed = patient.leader()
+    killed.kill()
+    new = patient.next_leader(killed.name)
+    patient.until("the run starts again", attempts(2, "gated_too", run))
+    lost, again = attempts_of(patient, "gated_too", run)
+    assert again.started.timestamp() - led_since(patient.view()) < 2.0, "it waits for the TTL"
+    assert f"workers_gone job=gated_too run={run} term={again.token} former_term={lost.token}" in new.log()
+    gate.touch()
+    assert patient.ended("gated_too", run).outcome is Outcome.SUCCEEDED
+    first, second = (line for line in witnessed(effects) if line["what"] == "began")
+    assert first["pid"] != second["pid"]
 
 
 def test_a_trigger_that_waits_for_a_new_leader_respects_the_run_that_the_old_one_left(
@@ -142,7 +184,7 @@ def test_a_dead_leaders_worker_is_dead_and_its_run_starts_again_after_the_hold_s
     wait_for(once)
 
     first = brief.leader()
-    first.kill()
+    crash(first, effects, once)
     for line in (*witnessed(effects), *witnessed(once)):
         assert gone_within(line["pid"], 1.0), "a worker outlives its leader"
     second = brief.next_leader(first.name)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ async def office(
                         work_dir=directory,
                         cwd=directory,
                         previous=lambda job: None,
+                        attestation=nullcontext,
                         limits=Limits(
                             publish_after=1,
                             publish_timeout_s=5.0,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = "TEST_SESSION"
+_GUARD = "execution/guard.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,23 @@ def mark_session() -> str:
     return mark
 
 
-def left_over(mark: str, *, within_s: float = 2.0) -> list[LeftOver]:
+def left_over(mark: str, *, within_s: float = 4.0) -> list[LeftOver]:
     """Who is still there when ``within_s`` has passed; returns as soon as nobody is.
 
     Looked at twice: a process that is forked during the first look, by one that ends during it, is
-    seen by the second only.
+    seen by the second only. Guards stay for a while when their replica was killed, to attest that nothing is
+    left; asked to go, as a service manager asks, they leave once that is so.
     """
     deadline = time.monotonic() + within_s
     looks_without_any = 0
+    asked: set[int] = set()
     while True:
         found = _find(mark)
+        for process in found:
+            if _GUARD in process.command and process.pid not in asked:
+                asked.add(process.pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGTERM)
         looks_without_any = 0 if found else looks_without_any + 1
         if looks_without_any == 2 or time.monotonic() > deadline:
             return found
@@ -76,4 +84,4 @@ def _describe(pid: int, environment: list[str]) -> LeftOver:
     started_by = [
         entry.partition("=")[2] for entry in environment if entry.startswith("PYTEST_CURRENT_TEST=")
     ]
-    return LeftOver(pid, command[:120], started_by[0] if started_by else "no test")
+    return LeftOver(pid, command[:160], started_by[0] if started_by else "no test")

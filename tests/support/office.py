@@ -12,6 +12,7 @@ from leaderjob.catalog.description import JobDescription
 from leaderjob.clock import utcnow
 from leaderjob.engine.office import Assignment, Limits, Office
 from leaderjob.etcd import Compare, Etcd, Op
+from leaderjob.execution.attestation import attestation
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.history import History
 from leaderjob.model.job import JobSpec, Policy
@@ -104,6 +105,7 @@ async def seated(
                 work_dir=directory / "work",
                 cwd=_ROOT,
                 previous=lambda job: None,
+                attestation=lambda: attestation("127.0.0.1", "127.0.0.1", stay_s=1.0),
                 limits=_LIMITS,
             )
             try:

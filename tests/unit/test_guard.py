@@ -328,7 +328,19 @@ def raw_guard(program: list[str], code: str, order: bytes) -> dict[str, Any]:
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
     worker = [sys.executable, "-I", "-S", "-c", PRELUDE + code, str(write)]
-    command = [sys.executable, "-I", "-S", *program, "none", "5.0", str(null), "2", str(write), *worker]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        *program,
+        "none",
+        "5.0",
+        "none",
+        str(null),
+        "2",
+        str(write),
+        *worker,
+    ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(write, null)
     ) as guard:

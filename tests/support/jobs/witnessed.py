@@ -45,6 +45,12 @@ def gated(ctx: JobContext, effects: str, gate: str) -> None:
     _work_until(ctx, effects, gate)
 
 
+@job
+def gated_too(ctx: JobContext, effects: str, gate: str) -> None:
+    """As ``gated``, for a test that must not wait for what another one left behind."""
+    _work_until(ctx, effects, gate)
+
+
 @job(on_leader_loss="abandon")
 def at_most_once(ctx: JobContext, effects: str, gate: str) -> None:
     _work_until(ctx, effects, gate)
