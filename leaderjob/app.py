@@ -33,7 +33,7 @@ from leaderjob.keep_running import keep_running
 from leaderjob.leading import Leading
 from leaderjob.listening import Listening, join, plan_http, plan_listening
 from leaderjob.model.ids import new_incarnation
-from leaderjob.model.member import Member, Role
+from leaderjob.model.member import Member, Priority, Role
 from leaderjob.monitors import monitors_of
 from leaderjob.probes import Probes
 from leaderjob.recipes import Timing
@@ -66,7 +66,7 @@ Part = Callable[[], Awaitable[None]]
 class Parts:
     """What a replica does as long as it runs: each part runs until it is cancelled, or has nothing to do.
 
-    ``stopping`` is called when the replica was asked to stop.
+    ``stopping`` is called when the replica was asked to stop; ``leave`` then returns when it is out of office.
     """
 
     feed: Part
@@ -74,6 +74,7 @@ class Parts:
     election: Part
     service_manager: Part
     stopping: Callable[[], None]
+    leave: Part
 
 
 async def run_replica(settings: Settings, redaction: Redaction) -> None:
@@ -87,7 +88,7 @@ async def run_replica(settings: Settings, redaction: Redaction) -> None:
             "no etcd is given: say --etcd HOST:PORT. To have one to try, run 'leaderjob demo', or install "
             "one (Debian: apt install etcd-server) and start it with 'etcd'"
         )
-    shutdown = Shutdown.on_signals()
+    shutdown = Shutdown.on_signals(drain_s=settings.election.drain)
     with suppress(AskedToStop):
         async with AsyncExitStack() as stack:
             async with shutdown.cutting_short():
@@ -192,6 +193,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         election=leading.run,
         service_manager=lambda: systemd.keep_told(lambda: feed.until(lambda view: view.revision > 0)),
         stopping=stopping,
+        leave=leading.leave,
     )
 
 
@@ -211,6 +213,7 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
         await shutdown.asked.wait()
         parts.stopping()
         # Office first, while everything that it needs is still there.
+        await shutdown.unless_insisted(parts.leave())
         election.cancel()
         await asyncio.wait([election])
         for task in serving:
@@ -253,6 +256,7 @@ def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> 
         pid=os.getpid(),
         started=utcnow(),
         addresses=addresses,
+        priority=Priority(settings.replica.priority),
     )
 
 

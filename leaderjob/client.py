@@ -21,7 +21,7 @@ import grpc.aio
 
 from leaderjob.clock import utcnow
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
-from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
+from leaderjob.etcd import Etcd, EtcdError, KeyValue, Put, User, absent
 from leaderjob.etcd.maintenance import Health, check_health
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
@@ -104,6 +104,7 @@ class Client:
         return {
             "namespace": self.keys.namespace,
             "leader": leader,
+            "next": [stored.record.replica for stored in view.queue if stored.key != _key(view.leader_key)],
             "members": [_member_facts(view, replica) for replica in sorted(view.members)],
             "jobs": [_job_facts(view, job) for job in sorted(view.specs)],
             "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
@@ -166,20 +167,26 @@ class Client:
         view = await self.view()
         if job not in view.specs:
             raise NotFound(_no_job(view, job))
-        now = utcnow()
-        command = Command(
-            id=new_run_id(now),
-            kind=CommandKind.TRIGGER,
-            job=check_name("job", job),
-            created=now,
-            expires=now + COMMAND_EXPIRES_AFTER,
-            params=dict(params or {}),
-            by=f"{_user()}@{socket.gethostname()}",
-        )
-        key = self.keys.command(command.id)
-        # The id is random, so nobody else can have made the key: an unanswered write may be repeated.
-        await self._etcd.txn([absent(key)], [Put(key, command.to_bytes())], repeatable=True)
-        return await self._outcome(command, timeout_s)
+        command = _command(CommandKind.TRIGGER, job=check_name("job", job), params=dict(params or {}))
+        return (await self._give(command, f"{job} was not triggered", timeout_s)).id
+
+    async def resign(self, *, to: str | None = None, timeout_s: float = 30.0) -> int:
+        """Ask the leader to give up office; returns the token of its term once it does.
+
+        Runs under way may end before, for as long as its setting ``election.drain`` allows.
+
+        :param to: the replica that is to lead next; by default whoever is next in line.
+        :raises CommandRefused: it does not, and why. :raises NobodyLeads: nobody does, or took it in time.
+        """
+        leader = leader_facts(await self.view())
+        if leader is None or leader.get("foreign"):
+            raise NobodyLeads(
+                "no replica leads, so none can give up office: 'leaderjob status' shows who is there"
+            )
+        kind = CommandKind.RESIGN if to is None else CommandKind.TRANSFER
+        command = _command(kind, token=leader["token"], to=to and check_name("replica", to))
+        await self._give(command, f"{leader['replica']} does not give up office", timeout_s)
+        return int(leader["token"])
 
     async def wait_for_run(self, job: str, run: str) -> Run:
         """The run, once it is over."""
@@ -231,21 +238,42 @@ class Client:
                 failures.append(f"{member.replica}: {failure}")
         raise NoAnswer(f"no replica answered: {'; '.join(failures)}")
 
-    async def _outcome(self, command: Command, timeout_s: float) -> str:
+    async def _give(self, command: Command, refused: str, timeout_s: float) -> Command:
+        """Hand it to the leader; returns it as it was consumed. :param refused: what it means if it is refused."""
+        key = self.keys.command(command.id)
+        # The id is random, so nobody else can have made the key: an unanswered write may be repeated.
+        await self._etcd.txn([absent(key)], [Put(key, command.to_bytes())], repeatable=True)
         try:
             async with asyncio.timeout(timeout_s), aclosing(self.follow()) as batches:
                 async for _, view in batches:
                     stored = view.get(Kind.COMMAND, command.id)
                     if stored is not None and stored.record.done is not None:
                         if not stored.record.accepted:
-                            raise CommandRefused(f"{command.job} was not triggered: {stored.record.outcome}")
-                        return command.id
+                            raise CommandRefused(f"{refused}: {stored.record.outcome}")
+                        done: Command = stored.record
+                        return done
         except TimeoutError:
             pass
         raise NobodyLeads(
             f"no leader took the command within {timeout_s:g} s; it waits as {command.id} until it expires. "
             "'leaderjob status' shows who is there"
         )
+
+
+def _key(kv: KeyValue | None) -> str | None:
+    return kv.key if kv is not None else None
+
+
+def _command(kind: CommandKind, **fields: Any) -> Command:
+    now = utcnow()
+    return Command(
+        id=new_run_id(now),
+        kind=kind,
+        created=now,
+        expires=now + COMMAND_EXPIRES_AFTER,
+        by=f"{_user()}@{socket.gethostname()}",
+        **fields,
+    )
 
 
 async def ask(
@@ -304,6 +332,7 @@ def _member_facts(view: View, replica: str) -> dict[str, Any]:
     return {
         "replica": member.replica,
         "role": member.role,
+        "priority": member.priority,
         "incarnation": member.incarnation,
         "release": member.release,
         "host": member.host,

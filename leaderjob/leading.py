@@ -10,13 +10,15 @@ from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
+from leaderjob.cluster.queue import campaign_and_let_pass
 from leaderjob.engine.office import Assignment, Limits, Office
+from leaderjob.engine.stepdown import StepDown, SteppedDown
 from leaderjob.engine.term import serve_term
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack
 from leaderjob.execution.attestation import Attestation, attestation
 from leaderjob.model.history import History
-from leaderjob.model.member import Candidate, Role
+from leaderjob.model.member import Candidate, Priority, Role
 from leaderjob.recipes import (
     CampaignLost,
     Election,
@@ -40,6 +42,7 @@ from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_S = 1.0
 _NOTE_EVERY_S = 10.0
+_STOPS = "the replica stops"
 
 
 class Leading:
@@ -76,6 +79,9 @@ class Leading:
         self._assignments = assignments
         self._history: History | None = None
         self._session: Session | None = None
+        self._stepdown: StepDown | None = None
+        self._leaving = False
+        self._out_of_office = asyncio.Event()
         self.leadership: Leadership | None = None
         """The term in office, while this replica leads."""
 
@@ -104,8 +110,11 @@ class Leading:
                 if went_back is not None:
                     await self._history_check.doubt(went_back)
                     went_back = None
-                await self._one_session()
-            except* (SessionLost, CampaignLost, TermLost, NotLeader):
+                try:
+                    await self._one_session()
+                finally:
+                    self._out_of_office.set()
+            except* (SessionLost, CampaignLost, TermLost, NotLeader, SteppedDown):
                 pass  # told by events where it happened; a new session, and another campaign
             except* HistoryWentBack as errors:
                 went_back = _first(errors)
@@ -115,6 +124,14 @@ class Leading:
                 emit(Events.CONNECTION_TROUBLE, reason=reason)
             told = reason
             await asyncio.sleep(_PAUSE_S)
+
+    async def leave(self) -> None:
+        """Give up office for good, in order: runs under way may end, for as long as the settings allow."""
+        self._leaving = True
+        if self._stepdown is not None:
+            self._out_of_office.clear()
+            self._stepdown.ask(_STOPS)
+            await self._out_of_office.wait()
 
     async def _one_session(self) -> None:
         session = await Session.open(self._etcd, self._timing)
@@ -129,7 +146,7 @@ class Leading:
                 return
             self._history = history
             try:
-                await self._beside(session, history, self._campaign_and_lead(session, history))
+                await self._beside(session, history, self._take_part(session, history))
             finally:
                 await self._note()
 
@@ -166,6 +183,13 @@ class Leading:
         except StateUnwritable as error:
             emit(Events.CONNECTION_TROUBLE, reason=error)
 
+    async def _take_part(self, session: Session, history: History) -> None:
+        if self._membership.member.priority is Priority.OBSERVER or self._leaving:
+            session.check()
+            await session.wait_lost()
+            return
+        await self._campaign_and_lead(session, history)
+
     async def _campaign_and_lead(self, session: Session, history: History) -> None:
         member = self._membership.member
         candidate = Candidate(
@@ -176,21 +200,30 @@ class Leading:
         )
         election = Election(self._etcd, self._keys.election, token_floor=history.token_floor)
         fast = self._settings.election.takeover_fast
-        leadership = await election.campaign(session, candidate.to_bytes(), witness=witness if fast else None)
+        leadership = await campaign_and_let_pass(
+            lambda: election.campaign(session, candidate.to_bytes(), witness=witness if fast else None),
+            self._feed,
+            member.replica,
+            token_floor=history.token_floor,
+        )
         self.leadership = leadership
+        self._stepdown = stepdown = StepDown()
+        if self._leaving:
+            stepdown.ask(_STOPS)
         try:
             leading = candidate.model_copy(update={"leading_since": utcnow()})
             revision = await election.proclaim(leadership, leading.to_bytes())
             self._membership.set(role=Role.LEADER)
             await self._catch_up(leadership, revision)
             async with Alarm() as alarm:
-                await serve_term(self._office(leadership, history, alarm), self._assignments)
+                await serve_term(self._office(leadership, history, alarm, stepdown), self._assignments)
         finally:
             # Here the term's work has stopped, so office may go to the next one.
             self.leadership = None
+            self._stepdown = None
             self._membership.set(role=Role.FOLLOWER)
             with suppress(EtcdError):
-                await election.resign(leadership)
+                await election.resign(leadership, stepdown.reason or "resigned")
             emit(Events.TERM_ENDED, term=leadership.term.token, reason=leadership.reason)
 
     async def _catch_up(self, leadership: Leadership, revision: int) -> None:
@@ -205,7 +238,7 @@ class Leading:
             await asyncio.gather(caught_up, ended, return_exceptions=True)
         leadership.check()
 
-    def _office(self, leadership: Leadership, history: History, alarm: Alarm) -> Office:
+    def _office(self, leadership: Leadership, history: History, alarm: Alarm, stepdown: StepDown) -> Office:
         results = self._settings.results
         return Office(
             replica=self._membership.member.replica,
@@ -216,6 +249,7 @@ class Leading:
             history=history,
             store=self._store,
             alarm=alarm,
+            stepdown=stepdown,
             work_dir=self._settings.state_dir / "work",
             cwd=Path.cwd(),
             previous=self._previous,
@@ -226,6 +260,7 @@ class Leading:
                 keep_versions=results.keep,
                 keep_runs=results.keep_runs,
                 kill_grace_s=self._settings.election.kill_grace_s,
+                drain_s=self._settings.election.drain,
             ),
         )
 

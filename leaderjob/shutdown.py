@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from leaderjob.errors import LeaderjobError
@@ -20,30 +20,54 @@ class AskedToStop(LeaderjobError):
 
 
 class Shutdown:
-    """Whether this process was asked to stop. From then on it has :data:`STOP_WITHIN_S` to leave in order."""
+    """Whether this process was asked to stop. From then on it has :data:`STOP_WITHIN_S` to leave in order.
 
-    def __init__(self) -> None:
+    :param drain_s: so much longer may it take, unless it is asked twice.
+    """
+
+    def __init__(self, drain_s: float = 0.0) -> None:
         self.asked = asyncio.Event()
+        self._insisted = asyncio.Event()
+        self._drain_s = drain_s
+        self._limit: threading.Timer | None = None
         self._start: asyncio.Timeout | None = None
 
     @classmethod
-    def on_signals(cls) -> "Shutdown":
+    def on_signals(cls, *, drain_s: float = 0.0) -> "Shutdown":
         """Asked by SIGTERM and by SIGINT."""
-        shutdown = cls()
+        shutdown = cls(drain_s)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, shutdown.ask)
         return shutdown
 
     def ask(self) -> None:
-        """Ask the process to stop. Asking again changes nothing."""
+        """Ask the process to stop. Who asks again waits for no run any more."""
         if self.asked.is_set():
+            if not self._insisted.is_set() and self._drain_s:
+                self._insisted.set()
+                self._limit_to(STOP_WITHIN_S)
             return
         self.asked.set()
         emit(Events.REPLICA_STOPPING)
-        _give_up_after(STOP_WITHIN_S)
+        self._limit_to(STOP_WITHIN_S + self._drain_s)
         if self._start is not None:
             self._start.reschedule(0.0)
+
+    async def unless_insisted(self, work: Awaitable[None]) -> None:
+        """Do ``work``, or as much of it as is done by the time that somebody asks again."""
+        doing, insisted = asyncio.ensure_future(work), asyncio.ensure_future(self._insisted.wait())
+        try:
+            await asyncio.wait([doing, insisted], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (doing, insisted):
+                task.cancel()
+            await asyncio.gather(doing, insisted, return_exceptions=True)
+
+    def _limit_to(self, seconds: float) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = _give_up_after(seconds)
 
     @asynccontextmanager
     async def cutting_short(self) -> AsyncIterator[None]:
@@ -62,7 +86,7 @@ class Shutdown:
             self._start = None
 
 
-def _give_up_after(seconds: float) -> None:
+def _give_up_after(seconds: float) -> threading.Timer:
     """End the process if it has not ended by then, from a thread, whatever the event loop hangs on.
 
     That costs nobody anything: workers die with the pipe to their guard, the lease runs out by itself.
@@ -75,3 +99,4 @@ def _give_up_after(seconds: float) -> None:
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
     timer.start()
+    return timer

@@ -16,11 +16,13 @@ _COMMANDS = {
     "doctor": "leaderjob.cli.doctor",
     "init": "leaderjob.cli.init",
     "query": "leaderjob.cli.query",
+    "resign": "leaderjob.cli.resign",
     "run": "leaderjob.cli.run",
     "runs": "leaderjob.cli.runs",
     "search": "leaderjob.cli.query",
     "settings": "leaderjob.cli.settings",
     "status": "leaderjob.cli.status",
+    "transfer": "leaderjob.cli.resign",
     "trigger": "leaderjob.cli.trigger",
     "watch": "leaderjob.cli.watch",
 }

@@ -36,6 +36,8 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(
             f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}"
         )
+    if found["next"]:
+        click.echo(f"next in line: {', '.join(found['next'])}")
     _print_etcd(found["etcd"])
     click.echo()
     jobs = sorted({job for member in found["members"] for job in member["versions"]})
@@ -44,7 +46,7 @@ def _print(found: dict[str, Any]) -> None:
         [
             [
                 member["replica"],
-                member["role"],
+                _role(member),
                 member["host"],
                 str(member["pid"]),
                 ago(member["started"]),
@@ -96,6 +98,11 @@ def _job_row(job: dict[str, Any]) -> list[str]:
         outcome,
         job["schedule_error"] or last.get("reason") or "",
     ]
+
+
+def _role(member: dict[str, Any]) -> str:
+    priority = member["priority"]
+    return str(member["role"]) + (f", {priority}" if priority != "ordinary" else "")
 
 
 def _version(version: int | None) -> str:

@@ -1,13 +1,16 @@
 """What operators ask for: command keys, consumed in the order in which they were made."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from leaderjob.clock import utcnow
-from leaderjob.engine.jobloop import JobLoop, refuse
+from leaderjob.engine.answers import consume, refuse
+from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Office
+from leaderjob.engine.transfer import make_next, why_not
 from leaderjob.etcd import ValueTooLarge
-from leaderjob.model.command import Command
+from leaderjob.model.command import Command, CommandKind
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
@@ -23,28 +26,49 @@ async def take_commands(office: Office, loops: Mapping[str, JobLoop]) -> None:
                 yield stored
 
     while True:
-        view = await office.feed.until(lambda view: any(waiting(view)))
+        view = await office.feed.until(lambda view: not office.stepdown.asked and any(waiting(view)))
         taken &= {(stored.key, stored.mod_revision) for stored in view.commands}
         for stored in list(waiting(view)):
             # The feed lags behind our own writes: what was consumed may still look as if it waited.
             taken.add((stored.key, stored.mod_revision))
-            try:
+            with suppress(Conflict):  # consumed or withdrawn meanwhile; the feed will tell
                 await _take(office, loops, stored)
-            except Conflict:
-                continue  # consumed or withdrawn meanwhile; the feed will tell
+            if office.stepdown.asked:
+                break  # the others are for the next term
 
 
 async def _take(office: Office, loops: Mapping[str, JobLoop], stored: Stored[Command]) -> None:
     command = stored.record
     if command.expires < utcnow():
         await refuse(office, stored, "it expired before a leader could take it")
-    elif command.job not in loops:
+    elif command.kind is not CommandKind.TRIGGER:
+        await _give_up_office(office, stored)
+    elif (loop := loops.get(command.job or "")) is None:
         known = ", ".join(sorted(loops)) or "none"
         await refuse(office, stored, f"no job is called {command.job!r} here; known are {known}")
     else:
         try:
-            await loops[command.job].trigger(stored)
+            await loop.trigger(stored)
         except ValueTooLarge as error:
             # Answered without them: with them, the answer could be too large as well.
             bare = replace(stored, record=command.model_copy(update={"params": {}}))
             await refuse(office, bare, f"its parameters are too large: {error}")
+
+
+async def _give_up_office(office: Office, stored: Stored[Command]) -> None:
+    """Resign, or transfer office: the command is consumed when the way is clear, then the term steps down."""
+    command = stored.record
+    if command.token != office.token:
+        await refuse(office, stored, f"it means term {command.token}, and this is term {office.token}")
+        return
+    async with office.stepdown.deciding:
+        reason = "asked to resign"
+        if command.kind is CommandKind.TRANSFER:
+            to = command.to or ""
+            obstacle = why_not(office.feed.view, office.replica, to) or await make_next(office, to)
+            if obstacle is not None:
+                await refuse(office, stored, obstacle)
+                return
+            reason = f"asked to hand office over to {to}"
+        await consume(office, stored, accepted=True, outcome=f"term {office.token} steps down")
+        office.stepdown.ask(f"{reason} by {command.by or 'somebody'}")

@@ -6,6 +6,7 @@ from collections import deque
 from leaderjob.catalog.description import check_params
 from leaderjob.clock import utcnow
 from leaderjob.engine.admission import Admission
+from leaderjob.engine.answers import consume, refuse
 from leaderjob.engine.dispatch import Dispatch
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.errors import SettingsError
@@ -36,6 +37,8 @@ class JobLoop:
         self._opened = asyncio.Event()
         self._work = asyncio.Event()
         self._due = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def spec(self) -> JobSpec:
@@ -67,6 +70,8 @@ class JobLoop:
         while True:
             await self._due.wait()
             self._due.clear()
+            if self._office.stepdown.asked:
+                continue  # what is due from now on is for the next term
             async with self._deciding:
                 admitted = await self._admission.admit_due(self._active_run)
                 if admitted is not None:
@@ -75,11 +80,19 @@ class JobLoop:
 
     async def _carry_out_runs(self) -> None:
         while True:
-            while self._pending:
-                await self._dispatch.carry_out(self._pending[0])
+            while self._pending and not self._office.stepdown.asked:
+                self._idle.clear()
+                try:
+                    await self._dispatch.carry_out(self._pending[0])
+                finally:
+                    self._idle.set()
                 self._pending.popleft()
             self._work.clear()
             await self._work.wait()
+
+    async def idle(self) -> None:
+        """Return when no run is being carried out."""
+        await self._idle.wait()
 
     async def trigger(self, command: Stored[Command]) -> None:
         """Carry a trigger out, or refuse it: its effect, its outcome and its consumption are one write.
@@ -138,7 +151,7 @@ class JobLoop:
         except CorruptRecord:
             before = None
         if isinstance(before, Run) and (before.cause, before.params) == (Cause.TRIGGER, run.params):
-            await _consume(self._office, command, accepted=True, outcome=f"run {run.id} was admitted before")
+            await consume(self._office, command, accepted=True, outcome=f"run {run.id} was admitted before")
         else:
             await refuse(
                 self._office, command, f"another run is called {run.id}: trigger again, with another id"
@@ -173,24 +186,3 @@ class JobLoop:
         raise Conflict(
             f"the definition of job {self._spec.name} is being changed by somebody else all the time"
         )
-
-
-async def refuse(office: Office, command: Stored[Command], reason: str) -> None:
-    """Consume a command without an effect, saying why."""
-    await _consume(office, command, accepted=False, outcome=reason)
-    asked = command.record
-    emit(
-        Events.COMMAND_REFUSED,
-        command=asked.id,
-        job=asked.job,
-        by=asked.by,
-        reason=reason,
-        term=office.token,
-    )
-
-
-async def _consume(office: Office, command: Stored[Command], *, accepted: bool, outcome: str) -> None:
-    done = command.record.model_copy(update={"done": utcnow(), "accepted": accepted, "outcome": outcome})
-    await office.writer.commit(
-        [modified_at(command.key, command.mod_revision)], [Put(command.key, done.to_bytes())]
-    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leaderjob.catalog.description import JobDescription
+from leaderjob.engine.stepdown import StepDown
 from leaderjob.execution.attestation import Attestation
 from leaderjob.model.history import History
 from leaderjob.model.job import JobSpec
@@ -25,6 +26,7 @@ class Limits:
     :param publish_after: how many followers must hold a verified copy first.
     :param keep_versions: how many versions before the current one stay listed.
     :param keep_runs: how many finished runs of a job stay in the ledger.
+    :param drain_s: for how long runs under way may go on when the term is to end.
     """
 
     publish_after: int
@@ -32,6 +34,7 @@ class Limits:
     keep_versions: int
     keep_runs: int
     kill_grace_s: float
+    drain_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Office:
     history: History
     store: Store
     alarm: Alarm
+    stepdown: StepDown
     work_dir: Path
     cwd: Path
     previous: Callable[[str], Path | None]

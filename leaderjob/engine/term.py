@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from leaderjob.engine.commands import take_commands
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.preference import give_way
 from leaderjob.engine.quarantine import move_corrupt_records_aside
 from leaderjob.engine.retention import retain
+from leaderjob.engine.stepdown import step_down_when_asked
 from leaderjob.keep_running import keep_running
 from leaderjob.recipes import NotLeader, TermLost
 
@@ -17,17 +19,23 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
 
     The caller has made sure that the feed shows everything that earlier terms wrote.
 
-    :raises ExceptionGroup: of :class:`TermLost` and :class:`NotLeader`: the term is over.
+    :raises ExceptionGroup: of :class:`TermLost` and :class:`NotLeader`: the term is over; of
+        :class:`SteppedDown`: it is given up in order.
     """
     loops = {name: JobLoop(office, assignment) for name, assignment in assignments.items()}
     specs = {name: loop.spec for name, loop in loops.items()}
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_with_the_term(office), name="term: trust deadline")
+        stepping_down = step_down_when_asked(
+            office.stepdown, loops.values(), term=office.token, drain_s=office.limits.drain_s
+        )
+        group.create_task(stepping_down, name="term: stepping down")
         group.create_task(_sound_fires(office, loops), name="term: fires")
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "quarantine": lambda: move_corrupt_records_aside(office, specs),
             "retention": lambda: retain(office),
             "commands": lambda: take_commands(office, loops),
+            "preference": lambda: give_way(office, loops.values()),
             **{f"job {name}": loop.run for name, loop in loops.items()},
         }
         for name, part in parts.items():

@@ -10,17 +10,22 @@ from leaderjob.names import Name
 
 class CommandKind(StrEnum):
     TRIGGER = "trigger"
+    RESIGN = "resign"
+    TRANSFER = "transfer"
 
 
 class Command(Record):
     """``commands/<id>``: consumed in the order of create revisions. A done one stays for an hour.
 
-    The id is the idempotency key: a triggered run has the command's id.
+    The id is the idempotency key: a triggered run has the command's id. ``resign`` and ``transfer`` mean one term,
+    that of ``token``, and no other.
     """
 
     id: Name
     kind: CommandKind
-    job: Name
+    job: Name | None = None
+    token: int | None = None
+    to: Name | None = None
     created: datetime
     expires: datetime
     params: dict[str, Any] = {}

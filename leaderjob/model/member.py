@@ -12,6 +12,14 @@ class Role(StrEnum):
     FOLLOWER = "follower"
 
 
+class Priority(StrEnum):
+    """How much a replica is meant to lead."""
+
+    PREFERRED = "preferred"
+    ORDINARY = "ordinary"
+    OBSERVER = "observer"
+
+
 class Holding(Record):
     """What a replica holds of one job: the version it serves, and every manifest it could serve."""
 
@@ -23,6 +31,7 @@ class Holding(Record):
 class Member(Record):
     """``members/<replica id>``: written on change only; the lease under it is the heartbeat.
 
+    An observer never stands for election; who is not preferred hands office over to one who is.
     ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``.
     """
 
@@ -34,6 +43,7 @@ class Member(Record):
     pid: int
     started: datetime
     addresses: dict[str, str]
+    priority: Priority = Priority.ORDINARY
     holds: dict[str, Holding] = {}
 
 

@@ -190,13 +190,13 @@ class Election:
             raise NotLeader(f"term {leadership.term.token} no longer holds office; nothing was written")
         return result.revision
 
-    async def resign(self, leadership: Leadership) -> None:
+    async def resign(self, leadership: Leadership, reason: str = "resigned") -> None:
         """Give up office; whoever is next takes over at once. Only when all work of the term has stopped.
 
         Compares before it deletes, so that it never removes a key that somebody else made. Where etcd
         does not answer in time the lease takes the key with it.
         """
-        leadership.end("resigned")
+        leadership.end(reason)
         leadership.session.on_acknowledged = None
         term = leadership.term
         with suppress(TimeoutError):

@@ -12,6 +12,7 @@ from leaderjob.model.job import JobSpec, Timetable
 from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
 from leaderjob.model.run import Progress, Run
+from leaderjob.model.transfer import Transfer
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 
@@ -34,6 +35,7 @@ class Kind(Enum):
     VERSION = (rf"results/({_NAME})/versions/(?P<version>[0-9]+)", Version)
     COMMAND = (rf"commands/(?P<id>{_NAME})", Command)
     HISTORY = (r"meta/history", History)
+    TRANSFER = (r"meta/transfer", Transfer)
 
     @property
     def pattern(self) -> str:
@@ -86,6 +88,10 @@ class Keys:
     @property
     def history(self) -> str:
         return f"{self.root}meta/history"
+
+    @property
+    def transfer(self) -> str:
+        return f"{self.root}meta/transfer"
 
     def member(self, replica: str) -> str:
         return f"{self.root}members/{replica}"

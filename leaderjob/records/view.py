@@ -11,6 +11,7 @@ from leaderjob.model.job import JobSpec, Timetable
 from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
 from leaderjob.model.run import Progress, Run, State
+from leaderjob.model.transfer import Transfer
 from leaderjob.records.keys import Kind, Place
 from leaderjob.records.stored import Stored
 
@@ -63,6 +64,11 @@ class View:
         return next((found for found in self._all(Kind.CANDIDATE, Candidate) if found.key == kv.key), None)
 
     @property
+    def queue(self) -> list[Stored[Candidate]]:
+        """Our candidates in the order of their keys: who leads, who is next, and so on."""
+        return sorted(self._all(Kind.CANDIDATE, Candidate), key=lambda found: found.create_revision)
+
+    @property
     def members(self) -> dict[str, Stored[Member]]:
         return {found.record.replica: found for found in self._all(Kind.MEMBER, Member)}
 
@@ -89,6 +95,9 @@ class View:
 
     def history(self) -> Stored[History] | None:
         return self.get(Kind.HISTORY)
+
+    def transfer(self) -> Stored[Transfer] | None:
+        return self.get(Kind.TRANSFER)
 
     def runs(self, job: str) -> list[Stored[Run]]:
         """Oldest first."""

@@ -33,6 +33,9 @@ class ElectionSettings(Group):
     """The pause between keepalives; a fifth of the TTL by default."""
     kill_grace: Seconds | None = Field(default=None, examples=["1s"])
     """How long a worker has between TERM and KILL; half of the margin by default."""
+    drain: Seconds = 0.0
+    """For how long a leader that is to give up office (stopped, resigning, transferring) lets runs under way end,
+    and admits no others; what runs then is stopped, and the next leader starts it again."""
     takeover_fast: bool = True
     """Take over at once when the leader's process is seen to be gone, not after the TTL."""
 

@@ -3,7 +3,7 @@
 import re
 import socket
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,9 @@ class ReplicaSettings(Group):
     """Where it hands out published files; by default the same host and a free port."""
     advertise: str | None = Field(default=None, examples=["replica-1.example.com:7070"])
     """The address at which others reach `listen`, where that differs."""
+    priority: Literal["preferred", "ordinary", "observer"] = "ordinary"
+    """Whether it leads: `ordinary`; `preferred`: others hand office over to it when they have no run under way;
+    `observer`: never, it only serves."""
     insecure: bool = False
     """Listen on other than loopback addresses although nothing is encrypted."""
 

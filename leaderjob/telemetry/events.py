@@ -33,6 +33,8 @@ class Events(Enum):
     CANDIDATE_WITHOUT_LEASE = (logging.WARNING, "a key without a lease blocked the election; it was deleted")
     VERDICT = (logging.WARNING, "the predecessor's process is gone: the evidence")
     TERM_WON = (logging.INFO, "this replica leads: the term's token")
+    STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why")
+    LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why")
     STORE_WENT_BACK = (logging.ERROR, "etcd was restored or reset: this replica serves, but does not lead")
 

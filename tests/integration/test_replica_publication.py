@@ -13,6 +13,7 @@ from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine.office import Limits, Office
 from leaderjob.engine.publication import publish
+from leaderjob.engine.stepdown import StepDown
 from leaderjob.etcd import Etcd, KeyValue, Put, absent
 from leaderjob.model.artifact import Pointer
 from leaderjob.model.history import History
@@ -66,6 +67,7 @@ async def office(
                         work_dir=directory,
                         cwd=directory,
                         previous=lambda job: None,
+                        stepdown=StepDown(),
                         attestation=nullcontext,
                         limits=Limits(
                             publish_after=1,

@@ -11,6 +11,7 @@ from typing import Any
 from leaderjob.catalog.description import JobDescription
 from leaderjob.clock import utcnow
 from leaderjob.engine.office import Assignment, Limits, Office
+from leaderjob.engine.stepdown import StepDown
 from leaderjob.etcd import Compare, Etcd, Op
 from leaderjob.execution.attestation import attestation
 from leaderjob.model.command import Command, CommandKind
@@ -105,6 +106,7 @@ async def seated(
                 work_dir=directory / "work",
                 cwd=_ROOT,
                 previous=lambda job: None,
+                stepdown=StepDown(),
                 attestation=lambda: attestation("127.0.0.1", "127.0.0.1", stay_s=1.0),
                 limits=_LIMITS,
             )

@@ -32,12 +32,16 @@ _TOLD_CHARS = 6000
 
 
 class Replica:
-    """``leaderjob run``, with a state directory and a log of its own. It cannot outlive the tests."""
+    """``leaderjob run``, with a state directory and a log of its own. It cannot outlive the tests.
+
+    ``settings`` go to its environment when it is started, such as ``LEADERJOB_REPLICA_PRIORITY``.
+    """
 
     def __init__(self, name: str, directory: Path, arguments: Sequence[str]) -> None:
         self.name = name
         self.state_dir = directory / name
         self.log_path = directory / f"{name}.log"
+        self.settings: dict[str, str] = {}
         self._directory = directory
         self._command = [sys.executable, "-m", "leaderjob", "run", "--id", name]
         self._command += ["--state-dir", str(self.state_dir), *arguments]
@@ -55,7 +59,7 @@ class Replica:
     def start(self) -> None:
         assert not self.runs, f"{self.name} runs already"
         with self.log_path.open("ab") as log:
-            self._process = spawn(self._command, log, environment=environment(), cwd=self._directory)
+            self._process = spawn(self._command, log, environment=environment(**self.settings), cwd=self._directory)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

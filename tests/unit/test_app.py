@@ -40,16 +40,21 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
         finally:
             ended.append(name)
 
+    async def leave() -> None:
+        assert ended == []
+        told.append("out of office")
+
     parts = Parts(
         feed=lambda: part("feed"),
         followers=lambda: part("followers"),
         election=lambda: part("election"),
         service_manager=lambda: part("service manager"),
         stopping=lambda: told.append("stopping"),
+        leave=leave,
     )
     run_async(run_until_asked(shutdown, parts), timeout_s=10)
     assert begun == {name: 2 if name == broken else 1 for name in begun}
-    assert told == ["stopping"]
+    assert told == ["stopping", "out of office"]
     assert ended[0] == "election", "office is given up while everything that it needs is there"
     assert sorted(ended) == sorted(begun)
 

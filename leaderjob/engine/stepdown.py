@@ -1,0 +1,57 @@
+"""Giving up office in order: nothing new is begun, what runs may end or is handed over, and then the term is over."""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Protocol
+
+from leaderjob.errors import LeaderjobError
+from leaderjob.telemetry.events import Events, emit
+
+
+class SteppedDown(LeaderjobError):
+    """The term ends because its leader was asked to give up office, and was still trusted to the end."""
+
+
+class StepDown:
+    """Whether this term was asked to end, and why. The first reason stays."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self.deciding = asyncio.Lock()
+        """Held while somebody prepares to ask."""
+        self.reason = ""
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self, reason: str) -> None:
+        if not self.asked:
+            self.reason = reason
+            self._asked.set()
+
+    async def wait(self) -> str:
+        """Wait until it was asked; returns why."""
+        await self._asked.wait()
+        return self.reason
+
+
+class Busy(Protocol):
+    """What may have work under way."""
+
+    async def idle(self) -> None:
+        """Return when it has none."""
+
+
+async def step_down_when_asked(
+    stepdown: StepDown, parts: Collection[Busy], *, term: int, drain_s: float
+) -> None:
+    """:raises SteppedDown: it was asked, and what was under way has ended, or had ``drain_s`` to do so."""
+    reason = await stepdown.wait()
+    emit(Events.STEPPING_DOWN, term=term, reason=reason)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(drain_s):
+            for part in parts:
+                await part.idle()
+    raise SteppedDown(f"term {term} steps down: {reason}")
