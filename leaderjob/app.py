@@ -27,7 +27,7 @@ from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.preflight import refuse_old_release, refuse_without_permission
 from leaderjob.connecting import connect, replica_certificates
 from leaderjob.engine.office import Assignment
-from leaderjob.errors import SettingsError
+from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.execution.query import QueryPool
 from leaderjob.keep_running import keep_running
 from leaderjob.leading import Leading
@@ -53,11 +53,13 @@ from leaderjob.systemd import Systemd
 from leaderjob.telemetry.events import Events, emit, listen
 from leaderjob.telemetry.redaction import Redaction
 from leaderjob.telemetry.sentry.client import Sentry
+from leaderjob.telemetry.trace import Trace
 from leaderjob.tls import CertificateFiles, Fresh
 from leaderjob.version import __version__
 
 MAX_RESULT_BYTES = 64 * 1024**3
 SENTRY_CLOSES_WITHIN_S = 2.0
+_LOOK_TIMEOUT_S = 1.0
 
 Part = Callable[[], Awaitable[None]]
 
@@ -91,9 +93,17 @@ async def run_replica(settings: Settings, redaction: Redaction) -> None:
     shutdown = Shutdown.on_signals(drain_s=settings.election.drain)
     with suppress(AskedToStop):
         async with AsyncExitStack() as stack:
-            async with shutdown.cutting_short():
-                parts = await _start(stack, settings, redaction)
-            await run_until_asked(shutdown, parts)
+            try:
+                async with shutdown.cutting_short():
+                    parts = await _start(stack, settings, redaction)
+                await run_until_asked(shutdown, parts)
+            except AskedToStop:
+                raise
+            except Exception as error:
+                # Told here, where Sentry still is.
+                trace = None if isinstance(error, LeaderjobError) else Trace.of(error)
+                emit(Events.REPLICA_FAILED, reason=error, trace=trace)
+                raise
     emit(Events.REPLICA_STOPPED)
 
 
@@ -119,11 +129,20 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
     etcd = await stack.enter_async_context(
         connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)
     )
-    await refuse_old_release(etcd)
+    await refuse_old_release(
+        lambda endpoints: connect(
+            settings.etcd.model_copy(update={"endpoints": tuple(endpoints)}),
+            call_timeout_s=_LOOK_TIMEOUT_S,
+            on_secret=redaction.add,
+        ),
+        settings.etcd.endpoints,
+    )
     await refuse_without_permission(etcd, keys)
     store, activation = _open_store(stack, settings)
     queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
     certificates = replica_certificates(settings.tls)
+    if certificates is not None:
+        certificates.check_among_peers(listening.advertised_host)
     tls = Fresh(certificates, CertificateFiles.client_context) if certificates is not None else None
     blobs = BlobServer(store, http.host, http.port, certificates=certificates)
     stack.push_async_callback(asyncio.to_thread, blobs.close)

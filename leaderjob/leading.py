@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable
@@ -15,7 +15,14 @@ from leaderjob.engine.office import Assignment, Limits, Office
 from leaderjob.engine.stepdown import StepDown, SteppedDown
 from leaderjob.engine.term import serve_term
 from leaderjob.errors import LeaderjobError
-from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack
+from leaderjob.etcd import (
+    AuthenticationFailed,
+    Etcd,
+    EtcdError,
+    HistoryWentBack,
+    NobodyKnown,
+    PermissionDenied,
+)
 from leaderjob.execution.attestation import Attestation, attestation
 from leaderjob.model.history import History
 from leaderjob.model.member import Candidate, Priority, Role
@@ -41,8 +48,11 @@ from leaderjob.settings import Settings
 from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_S = 1.0
+_REFUSED_PAUSE_S = 10.0
 _NOTE_EVERY_S = 10.0
 _STOPS = "the replica stops"
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class Leading:
@@ -105,7 +115,7 @@ class Leading:
         told = ""
         went_back: HistoryWentBack | None = None
         while True:
-            reason = ""
+            reason = refused = ""
             try:
                 if went_back is not None:
                     await self._history_check.doubt(went_back)
@@ -118,12 +128,18 @@ class Leading:
                 pass  # told by events where it happened; a new session, and another campaign
             except* HistoryWentBack as errors:
                 went_back = _first(errors)
+            except* (AuthenticationFailed, NobodyKnown, PermissionDenied) as errors:
+                # In whatever words: with each session the key has another name.
+                refused = type(_first(errors)).__name__
+                if refused != told:
+                    emit(Events.ETCD_REFUSES, reason=_first(errors))
+                reason = refused
             except* LeaderjobError as errors:
-                reason = "; ".join(str(error) for error in errors.exceptions)
-            if reason and reason != told:
-                emit(Events.CONNECTION_TROUBLE, reason=reason)
+                reason = str(_first(errors))
+                if reason != told:
+                    emit(Events.CONNECTION_TROUBLE, reason=reason)
             told = reason
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_REFUSED_PAUSE_S if refused else _PAUSE_S)
 
     async def leave(self) -> None:
         """Give up office for good, in order: runs under way may end, for as long as the settings allow."""
@@ -286,6 +302,6 @@ def _shows_another(view: View, history: History) -> bool:
     return (shown.id, shown.suspicion is None) != (history.id, history.suspicion is None)
 
 
-def _first(group: BaseExceptionGroup[HistoryWentBack]) -> HistoryWentBack:
+def _first(group: BaseExceptionGroup[ErrorT]) -> ErrorT:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -20,25 +20,51 @@ def state_directory(path: Path, *, replica: str) -> Iterator[Path]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            holder = _hold(descriptor, replica)
+        except OSError:
+            os.close(descriptor)
+            raise
     except OSError as error:
         raise SettingsError(
-            f"the state directory {path} cannot be used: {error.strerror}. Make it writable for this user, or "
-            "choose another --state-dir"
+            f"the state directory {path} cannot be used: {error.strerror}. Make it writable for this user, free some "
+            "space, or choose another --state-dir"
         ) from error
     try:
-        _hold(descriptor, path, replica)
+        if holder is not None:
+            raise SettingsError(
+                f"the state directory {path} is used by {holder}: give each replica its own --state-dir"
+            )
         yield path
     finally:
         os.close(descriptor)
 
 
-def _hold(descriptor: int, path: Path, replica: str) -> None:
+def holder_of(path: Path) -> str | None:
+    """Who uses the directory now; None: nobody, as far as this user may see."""
+    try:
+        descriptor = os.open(path / _LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _hold(descriptor: int, replica: str) -> str | None:
+    """Take the lock; who has it, if somebody else does."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-        raise SettingsError(
-            f"the state directory {path} is used by {holder}: give each replica its own --state-dir"
-        ) from error
+    except BlockingIOError:
+        return _holder(descriptor)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"replica {replica!r} with pid {os.getpid()}\n".encode(), 0)
+    return None
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"

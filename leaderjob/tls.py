@@ -7,7 +7,9 @@ other side. So files are checked here, by OpenSSL, before anybody uses them.
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -72,6 +74,30 @@ class CertificateFiles:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_cert_chain(self.cert, self.key)
         return context
+
+    def check_among_peers(self, host: str) -> datetime:
+        """Whether another replica, with files of the same authority, would accept these: a handshake with ourselves,
+        in memory, both sides showing the certificate. Returns until when they are good.
+
+        :param host: what the others call this replica.
+        :raises SettingsError: they would not: it has run out, another authority signed it, or it is for another name.
+        """
+        client, server = self.client_context(), self.server_context()
+        server.verify_mode = ssl.CERT_REQUIRED
+        sent, answered = ssl.MemoryBIO(), ssl.MemoryBIO()
+        caller = client.wrap_bio(answered, sent, server_hostname=host)
+        called = server.wrap_bio(sent, answered, server_side=True)
+        try:
+            for side in (caller, called, caller, called):
+                with suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise SettingsError(
+                f"the other replicas, which know this one as {host}, would refuse its certificate {self.cert}: "
+                f"{error.verify_message.rstrip('.')}. Give one for that name, signed by an authority in {self.ca}"
+            ) from error
+        shown = caller.getpeercert() or {}
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), UTC)
 
     def stamp(self) -> tuple[tuple[int, int] | None, ...]:
         """Another value when a file was exchanged. One that is missing just now has None."""

@@ -1,6 +1,7 @@
 """``leaderjob run``: start one replica."""
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -10,13 +11,15 @@ import click
 
 from leaderjob.app import run_replica
 from leaderjob.cli.replica_options import load_replica_settings, replica_options
-from leaderjob.telemetry.logs import configure_logs
+from leaderjob.errors import LeaderjobError
+from leaderjob.telemetry.events import Events
+from leaderjob.telemetry.logs import configure_logs, is_text
 from leaderjob.telemetry.redaction import Redaction
 
 
 @click.command()
 @replica_options
-def run(*, config: Path | None, **flags: Any) -> None:
+def run(*, config: Path | None, **flags: Any) -> int:
     """Start one replica; SIGTERM or Ctrl-C ends it in order.
 
     Start as many as you like, each with an --id of its own: one leads and runs the jobs, all serve.
@@ -33,7 +36,26 @@ def run(*, config: Path | None, **flags: Any) -> None:
         level=settings.log.level,
         mask=redaction.mask,
     )
-    asyncio.run(run_replica(settings, redaction))
+    as_text = is_text(settings.log.format, sys.stderr)
+    if as_text:
+        logging.getLogger("leaderjob").addFilter(_is_told_by_no_sentence)
+    try:
+        asyncio.run(run_replica(settings, redaction))
+    except Exception as error:  # noqa: BLE001 - it ends here, and is told
+        reason = _first(error)
+        if as_text:
+            click.echo(f"leaderjob: {redaction.mask(str(reason) or type(reason).__name__)}", err=True)
+        return reason.exit_code if isinstance(reason, LeaderjobError) else 1
     # Threads that hang in a system call must not keep a process that has done everything else.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _is_told_by_no_sentence(record: logging.LogRecord) -> bool:
+    """Why a replica does not start is told to people at the end; twice would be once too often."""
+    fields = getattr(record, "fields", {})
+    return getattr(record, "event", "") != Events.REPLICA_FAILED.name.lower() or "trace" in fields
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error

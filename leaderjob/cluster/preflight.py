@@ -1,11 +1,12 @@
 """Whether an etcd is one that a replica can work with: of what release, and what we may do there."""
 
 import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Etcd, NoSpace, Put, RequestRefused, modified_at
-from leaderjob.etcd.maintenance import endpoint_status
+from leaderjob.etcd import Compare, Delete, Etcd, NoSpace, modified_at
+from leaderjob.etcd.maintenance import check_health
 from leaderjob.records.keys import Keys
 
 OLDEST_RELEASE = (3, 4)
@@ -16,26 +17,30 @@ def is_too_old(version: str) -> bool:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_RELEASE
 
 
-async def refuse_old_release(etcd: Etcd) -> None:
-    """:raises SettingsError: etcd is older than 3.4. :raises EtcdUnavailable: it does not answer."""
-    try:
-        status = await endpoint_status(etcd.connection)
-    except RequestRefused:
-        return  # this user is not told; what is missing will say so itself
-    if is_too_old(status.version):
-        raise SettingsError(
-            f"etcd at {status.endpoint} is of release {status.version}, and leaderjob needs 3.4 or newer: it relies on "
-            "progress notifications of watches and on leases as they are since then. Upgrade etcd"
-        )
+async def refuse_old_release(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequence[str]) -> None:
+    """Every member that answers is asked: each of them may be the one that is used.
+
+    :param connect: a client for some of the endpoints.
+    :raises SettingsError: an etcd is older than 3.4.
+    """
+    for status in (await check_health(connect, endpoints)).endpoints:
+        if is_too_old(status.version):
+            raise SettingsError(
+                f"etcd at {status.endpoint} is of release {status.version}, and leaderjob needs 3.4 or newer: it relies "
+                "on progress notifications of watches and on leases as they are since then. Upgrade etcd"
+            )
 
 
 async def refuse_without_permission(etcd: Etcd, keys: Keys) -> None:
-    """By a transaction whose condition cannot hold: etcd checks what it would be allowed, and writes nothing.
+    """By a transaction whose conditions cannot hold: etcd checks what it would be allowed, and changes nothing.
+
+    What it would do is to delete everything, because that takes the right to write all that is below the namespace. It
+    stands under two conditions of which neither ever holds: no revision and no version is below zero.
 
     :raises PermissionDenied: the user may not read or write what a replica has to.
     :raises EtcdError: etcd does not answer, or does not know the user.
     """
-    key = keys.command("preflight")
+    never = [modified_at(keys.history, -1), Compare(keys.history, "version", "=", -1)]
     with suppress(NoSpace):  # of a full store that is said before anything is looked at but permissions
-        await etcd.txn([modified_at(key, -1)], [Put(key, b""), Put(keys.history, b"")], repeatable=True)
+        await etcd.txn(never, [Delete(keys.root, prefix=True)], repeatable=True)
     await etcd.newest(keys.root)

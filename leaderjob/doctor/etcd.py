@@ -23,21 +23,23 @@ _TIMEOUT_S = 2.0
 
 async def check_etcd(settings: EtcdSettings) -> list[Finding]:
     """:param settings: with an endpoint at least."""
-    try:
-        async with connect(settings, call_timeout_s=_TIMEOUT_S) as client:
-            began = time.monotonic()
-            await client.get(Keys(settings.namespace).history)
-            findings = [_round_trip(time.monotonic() - began)]
-            findings.append(await _permissions(client, Keys(settings.namespace)))
-    except LeaderjobError as error:
-        return [problem("etcd", str(error), "without etcd a replica serves what it has, and nobody leads")]
     health = await check_health(
         lambda endpoints: connect(
             settings.model_copy(update={"endpoints": tuple(endpoints)}), call_timeout_s=_TIMEOUT_S
         ),
         settings.endpoints,
     )
-    findings += list(_versions(health))
+    # First of all: an old one may not even understand what is asked next.
+    findings = list(_versions(health))
+    try:
+        async with connect(settings, call_timeout_s=_TIMEOUT_S) as client:
+            began = time.monotonic()
+            await client.get(Keys(settings.namespace).history)
+            findings.append(_round_trip(time.monotonic() - began))
+            findings.append(await _permissions(client, Keys(settings.namespace)))
+    except LeaderjobError as error:
+        remedy = "a replica does not start without etcd; one that runs goes on serving what it has, and nobody leads"
+        return [*findings, problem("etcd", str(error), remedy)]
     findings += [problem("etcd", sentence, "see docs/etcd.md") for sentence in health.warnings()]
     findings += [await asyncio.to_thread(_clock, settings, status.endpoint) for status in health.endpoints]
     return findings

@@ -7,15 +7,18 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from leaderjob.catalog.catalog import describe
+from leaderjob.clock import utcnow
 from leaderjob.connecting import replica_certificates
 from leaderjob.doctor.verdict import Finding, ok, problem, warning
 from leaderjob.errors import SettingsError
 from leaderjob.listening import Listening, plan_http, plan_listening
 from leaderjob.settings import Settings
+from leaderjob.state_directory import holder_of
 
 _PACKAGES = (
     "python3-etcd3",
@@ -27,6 +30,8 @@ _PACKAGES = (
     "sentry-sdk",
 )
 _LITTLE_SPACE_BYTES = 1 << 30
+_NO_SPACE_BYTES = 1 << 20
+_RENEW_BEFORE = timedelta(days=14)
 
 
 def check_python() -> Iterator[Finding]:
@@ -56,9 +61,17 @@ def check_state_directory(path: Path) -> Iterator[Finding]:
             subject, f"{existing} is not writable for this user", "change its rights, or choose --state-dir"
         )
         return
+    holder = holder_of(path)
+    if holder is not None:
+        yield warning(
+            subject, f"{path} is used by {holder}", "give each replica its own --state-dir, or stop that one"
+        )
+        return
     free_bytes = shutil.disk_usage(existing).free
     found = f"{path}, {free_bytes / 1024**3:.1f} GiB free"
-    if free_bytes < _LITTLE_SPACE_BYTES:
+    if free_bytes < _NO_SPACE_BYTES:
+        yield problem(subject, found, "free some space: a replica cannot even begin")
+    elif free_bytes < _LITTLE_SPACE_BYTES:
         yield warning(subject, found, "free some space: published versions are kept there")
     else:
         yield ok(subject, found)
@@ -81,11 +94,17 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
         yield ok("TLS between replicas", "off")
         return
     try:
-        certificates.read()
+        good_until = certificates.check_among_peers(main.advertised_host)
     except SettingsError as error:
         yield problem("TLS between replicas", str(error), "correct tls.cert, tls.key and tls.ca")
+        return
+    found = f"on, with {certificates.cert}, which is good until {good_until:%Y-%m-%d}"
+    if good_until - utcnow() < _RENEW_BEFORE:
+        yield warning(
+            "TLS between replicas", found, "renew it: replicas read files that change by themselves"
+        )
     else:
-        yield ok("TLS between replicas", f"on, with {certificates.cert}")
+        yield ok("TLS between replicas", found)
 
 
 async def check_jobs(settings: Settings) -> list[Finding]:

@@ -77,7 +77,8 @@ class Admission:
         """The watermark and the runs, at one revision. A run is created only if its key is free, each
         in a nested transaction, so that one occupied key blocks one fire and not the job."""
         admitted = self._admitted(decision.admit, now) if decision.admit else None
-        runs = [self._refused(refusal, now) for refusal in decision.refused]
+        refused = [self._refused(refusal, now) for refusal in decision.refused]
+        runs = list(refused)
         if admitted is not None:
             runs.append(admitted)
         ops: list[Put | Txn] = [Put(self._key, wanted.to_bytes())]
@@ -87,10 +88,11 @@ class Admission:
         committed = await self._office.writer.commit_nested(
             [modified_at(self._key, timetable.mod_revision)], ops
         )
-        for refusal in decision.refused:
+        for refusal, run in zip(decision.refused, refused, strict=True):
             emit(
                 Events.FIRES_REFUSED,
-                job=self._spec.name,
+                job=run.job,
+                run=run.id,
                 outcome=refusal.outcome,
                 count=refusal.fires.count,
                 reason=refusal.reason,

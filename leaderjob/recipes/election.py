@@ -154,6 +154,7 @@ class Election:
             await self._withdraw(key)
             raise
         session.on_acknowledged = leadership.confirm
+        session.term = term.token
         session.renew_now()
         emit(Events.TERM_WON, term=term.token)
         return leadership

@@ -67,6 +67,8 @@ class Session:
         self.acknowledged_at = sent_at
         """Boot time at which the last acknowledged keepalive (or the grant) was sent."""
         self.on_acknowledged: Acknowledged | None = None
+        self.term: int | None = None
+        """The token of the term that it carries, once it has won one; for those who read of its troubles."""
         self._lost = asyncio.Event()
         self._reason = ""
         self._beat_now = asyncio.Event()
@@ -124,7 +126,7 @@ class Session:
     def lose(self, reason: str) -> None:
         """Declare the session over: its keys are known to be gone, or must not be relied on."""
         if not self.is_lost:
-            emit(Events.SESSION_LOST, lease=f"{self.lease_id:x}", reason=reason)
+            emit(Events.SESSION_LOST, lease=f"{self.lease_id:x}", term=self.term, reason=reason)
             self._lose(reason)
 
     def renew_now(self) -> None:
@@ -153,7 +155,7 @@ class Session:
                 return
             except EtcdError as error:
                 if not failed:
-                    emit(Events.KEEPALIVE_FAILED, lease=f"{self.lease_id:x}", reason=error)
+                    emit(Events.KEEPALIVE_FAILED, lease=f"{self.lease_id:x}", term=self.term, reason=error)
                 failed = True
             pause_s = _RETRY_PAUSE_S if failed else self.keepalive_s
             with suppress(TimeoutError):

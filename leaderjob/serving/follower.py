@@ -9,7 +9,6 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
-from traceback import format_exception
 
 from leaderjob.cluster.membership import Membership
 from leaderjob.errors import LeaderjobError
@@ -24,9 +23,13 @@ from leaderjob.results.errors import ArtifactDamaged, RecordDamaged
 from leaderjob.results.store import Store
 from leaderjob.results.transfer import fetch
 from leaderjob.telemetry.events import Events, emit
+from leaderjob.telemetry.trace import Trace
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 15.0
+
+Failure = tuple[LeaderjobError | OSError, dict[str, object]]
+"""Why something could not be had, and what."""
 
 Goal = tuple[Pointer | None, frozenset[str]]
 """A pointer to activate, and the digests of the manifests that are staged."""
@@ -76,15 +79,16 @@ class Follower:
         pause_s = _FIRST_PAUSE_S
         while True:
             tried = self._goal(self._feed.view)
-            try:
-                await self._round(self._feed.view)
+            failure = await self._round(self._feed.view)
+            if failure is None:
                 pause_s = _FIRST_PAUSE_S
                 await self._feed.until(self._has_work)
-            except (LeaderjobError, OSError) as error:
+            else:
+                error, fields = failure
                 # Of a disk that fails, the place is said too: such an error may name no file.
-                trace = "".join(format_exception(error)) if isinstance(error, OSError) else None
+                trace = Trace.of(error) if isinstance(error, OSError) else None
                 again_in_s = round(pause_s, 1)
-                emit(Events.FETCH_FAILED, job=self._job, reason=error, again_in_s=again_in_s, trace=trace)
+                emit(Events.FETCH_FAILED, **fields, reason=error, again_in_s=again_in_s, trace=trace)
                 changed = await self._pause(pause_s, tried)
                 pause_s = _FIRST_PAUSE_S if changed else min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -116,18 +120,15 @@ class Follower:
             self._wanted(view) is not None or {staged.digest for staged in self._staged(view)} != self._copies
         )
 
-    async def _round(self, view: View) -> None:
-        """One look at what there is. What cannot be had does not stand in the way of the rest.
-
-        :raises LeaderjobError: something could not be had. :raises OSError: the disk failed.
-        """
-        failure: LeaderjobError | OSError | None = None
+    async def _round(self, view: View) -> Failure | None:
+        """One look at what there is. What cannot be had does not stand in the way of the rest."""
+        failure: Failure | None = None
         pointer = self._wanted(view)
         if pointer is not None:
             try:
                 await self._activate(pointer)
             except (LeaderjobError, OSError) as error:
-                failure = error
+                failure = error, _identity(self._job, pointer)
         staged = self._staged(view)
         for entry in staged:
             if entry.digest in self._copies:
@@ -135,7 +136,7 @@ class Follower:
             try:
                 await self._copy(entry.digest, entry.manifest_bytes)
             except (LeaderjobError, OSError) as error:
-                failure = error
+                failure = error, {"job": self._job, "run": entry.run, "term": entry.token}
                 continue
             self._copies.add(entry.digest)
             self._announce()
@@ -148,8 +149,7 @@ class Follower:
             await asyncio.to_thread(
                 self._activation.retain, keep=self._keep, keep_manifests=frozenset(self._copies)
             )
-        if failure is not None:
-            raise failure
+        return failure
 
     def _staged(self, view: View) -> list[Staged]:
         return [stored.record for stored in view.staged() if stored.record.job == self._job]
@@ -206,18 +206,21 @@ class Follower:
             digest=pointer.digest,
         )
         self._active = Active(history, pointer.sequence, pointer.version, pointer.digest, path)
-        emit(Events.ACTIVATED, job=self._job, version=pointer.version, term=pointer.token)
-        await self._serve(self._active)
+        emit(Events.ACTIVATED, **_identity(self._job, pointer))
+        await self._serve(self._active, pointer)
         self._announce()
 
-    async def _serve(self, active: Active) -> None:
+    async def _serve(self, active: Active, pointer: Pointer | None = None) -> None:
         if self._reference is None:
             return
         try:
             await self._queries.activate(self._job, self._reference, active.version, active.path)
         except LeaderjobError as error:
             trace = error.trace if isinstance(error, QueryFailed) else None
-            emit(Events.SERVING_FAILED, job=self._job, version=active.version, reason=error, trace=trace)
+            known = (
+                _identity(self._job, pointer) if pointer else {"job": self._job, "version": active.version}
+            )
+            emit(Events.SERVING_FAILED, **known, reason=error, trace=trace)
 
     def _announce(self) -> None:
         active = self._active
@@ -230,3 +233,8 @@ class Follower:
                 manifests=tuple(sorted(digests | self._copies)),
             ),
         )
+
+
+def _identity(job: str, pointer: Pointer) -> dict[str, object]:
+    """Which version that is, and where it comes from."""
+    return {"job": job, "version": pointer.version, "run": pointer.run, "term": pointer.token}

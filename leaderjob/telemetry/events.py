@@ -13,56 +13,81 @@ logger = logging.getLogger("leaderjob")
 
 
 class Events(Enum):
-    """Each event: its level, and what it means."""
+    """Each event: its level, what it means, and the fields that it has whenever it happens."""
 
     REPLICA_STARTED = (logging.INFO, "the replica is up: addresses, jobs")
     REPLICA_STOPPING = (logging.INFO, "the replica was asked to stop")
     REPLICA_STOPPED = (logging.INFO, "the replica has stopped")
+    REPLICA_FAILED = (logging.ERROR, "the replica cannot start, or has ended in disorder: why", "reason")
 
-    SESSION_OPENED = (logging.INFO, "a lease was granted: its id and TTL")
+    SESSION_OPENED = (logging.INFO, "a lease was granted: its id and TTL", "lease")
     SESSION_SHORT_TTL = (logging.WARNING, "the TTL does not outlast the death of an etcd leader")
-    SESSION_LOST = (logging.WARNING, "the lease is gone")
+    SESSION_LOST = (logging.WARNING, "the lease is gone", "lease")
     KEEPALIVE_FAILED = (
         logging.WARNING,
         "a keepalive was not acknowledged or not confirmed; it is tried again",
+        "lease",
     )
 
     CAMPAIGN_STARTED = (logging.INFO, "the replica is a candidate")
     WAITING_FOR_PREDECESSOR = (logging.INFO, "another candidate stands before this one")
     FOREIGN_CANDIDATE = (logging.WARNING, "a key in the election is not one of ours; it takes part as it is")
     CANDIDATE_WITHOUT_LEASE = (logging.WARNING, "a key without a lease blocked the election; it was deleted")
-    VERDICT = (logging.WARNING, "the predecessor's process is gone: the evidence")
-    TERM_WON = (logging.INFO, "this replica leads: the term's token")
-    STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why")
-    LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next")
-    TERM_ENDED = (logging.INFO, "this replica no longer leads: why")
+    VERDICT = (logging.WARNING, "the predecessor's process is gone: the evidence", "key evidence")
+    TERM_WON = (logging.INFO, "this replica leads: the term's token", "term")
+    STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
+    LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
+    TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")
+    ETCD_REFUSES = (
+        logging.ERROR,
+        "etcd does not allow what a replica has to do: it serves, but does not lead",
+        "reason",
+    )
     STORE_WENT_BACK = (logging.ERROR, "etcd was restored or reset: this replica serves, but does not lead")
 
-    JOB_FAILED_TO_LOAD = (logging.ERROR, "a job module cannot be used; the other jobs go on")
+    JOB_FAILED_TO_LOAD = (logging.ERROR, "a job module cannot be used; the other jobs go on", "module")
     JOB_SCHEDULE_INVALID = (
         logging.ERROR,
         "a job's schedule cannot be parsed; the job only runs when triggered",
+        "job",
     )
     PART_BROKEN = (
         logging.ERROR,
         "a part of the replica, or of a term's work, failed; it begins again after a pause",
+        "part",
     )
     RECORD_QUARANTINED = (logging.WARNING, "a value under our prefix cannot be read; it is left out")
-    COMMAND_REFUSED = (logging.WARNING, "a command was refused: why")
-    HOLDING_BACK = (logging.INFO, "a job waits until its former leader's workers are surely gone")
-    WORKERS_GONE = (logging.INFO, "the guard of a former leader's worker attests that it is gone")
-    RUN_ADMITTED = (logging.INFO, "a fire was accepted")
-    FIRES_REFUSED = (logging.INFO, "fires were skipped or missed: why")
-    RUN_STARTED = (logging.INFO, "an attempt's worker starts")
-    ATTEMPT_FAILED = (logging.WARNING, "an attempt failed, and another one follows: why, and when")
-    RUN_FAILED = (logging.ERROR, "a run is over without success: why; run_finished follows")
-    RUN_FINISHED = (logging.INFO, "a run is over: its outcome")
-    PUBLISHED_DEGRADED = (logging.WARNING, "published before enough followers held a verified copy")
-    PUBLISHED = (logging.INFO, "a version is in force")
+    COMMAND_REFUSED = (logging.WARNING, "a command was refused: why", "term reason")
+    HOLDING_BACK = (
+        logging.INFO,
+        "a job waits until its former leader's workers are surely gone",
+        "job run term",
+    )
+    WORKERS_GONE = (
+        logging.INFO,
+        "the guard of a former leader's worker attests that it is gone",
+        "job run term",
+    )
+    RUN_ADMITTED = (logging.INFO, "a fire was accepted", "job run term")
+    FIRES_REFUSED = (logging.INFO, "fires were skipped or missed: why", "job run term reason")
+    RUN_STARTED = (logging.INFO, "an attempt's worker starts", "job run attempt term")
+    ATTEMPT_FAILED = (
+        logging.WARNING,
+        "an attempt failed, and another one follows: why, and when",
+        "job run attempt term",
+    )
+    RUN_FAILED = (logging.ERROR, "a run is over without success: why; run_finished follows", "job run term")
+    RUN_FINISHED = (logging.INFO, "a run is over: its outcome", "job run term outcome")
+    PUBLISHED_DEGRADED = (
+        logging.WARNING,
+        "published before enough followers held a verified copy",
+        "job run term",
+    )
+    PUBLISHED = (logging.INFO, "a version is in force", "job run term version")
 
-    FETCH_FAILED = (logging.WARNING, "a version could not be fetched; it is tried again")
-    ACTIVATED = (logging.INFO, "this replica serves a version")
-    SERVING_FAILED = (logging.ERROR, "a version cannot be served; the former one goes on")
+    FETCH_FAILED = (logging.WARNING, "a version could not be fetched; it is tried again", "job run term")
+    ACTIVATED = (logging.INFO, "this replica serves a version", "job run term version")
+    SERVING_FAILED = (logging.ERROR, "a version cannot be served; the former one goes on", "job")
 
     CERTIFICATES_CHANGED = (logging.INFO, "certificate files were exchanged; new connections use them")
     CERTIFICATES_REFUSED = (
@@ -80,6 +105,11 @@ class Events(Enum):
     @property
     def meaning(self) -> str:
         return str(self.value[1])
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """The names of the fields that it never lacks; others may come with it."""
+        return tuple(str(self.value[2]).split()) if len(self.value) > 2 else ()
 
 
 Listener = Callable[[Events, Mapping[str, Any]], None]

@@ -34,16 +34,20 @@ def configure_logs(
     """
     stream = stream or sys.stderr
     terminal = stream.isatty()
-    as_text = format == "text" or (format == "auto" and terminal)
     sink = _Sink(stream)
     sink.setFormatter(
         LineFormatter(replica, colour=terminal, mask=mask)
-        if as_text
+        if is_text(format, stream)
         else JsonFormatter(replica, namespace, mask=mask)
     )
     logging.basicConfig(level=logging.WARNING, handlers=[sink], force=True)
     logging.captureWarnings(True)
     logging.getLogger("leaderjob").setLevel(level.upper())
+
+
+def is_text(format: Format, stream: IO[str]) -> bool:  # noqa: A002 - as the setting is called
+    """Whether lines on ``stream`` are for people, not JSON."""
+    return format == "text" or (format == "auto" and stream.isatty())
 
 
 class _Sink(logging.StreamHandler[IO[str]]):

@@ -98,4 +98,4 @@ def test_a_permission_that_lacks_is_found_without_a_write(asking: SecureEtcd, tm
     assert code == 1
     assert found["permissions"][0] == "problem"
     assert "may not" in found["permissions"][1]
-    assert "write /leaderjob/default/meta/history" in found["permissions"][1]
+    assert "write /leaderjob/default/ and what is below" in found["permissions"][1]

@@ -1,7 +1,9 @@
 """An etcd that a replica cannot work with is refused before anything starts; one that is full is not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +16,7 @@ from leaderjob.errors import SettingsError
 from leaderjob.etcd import Etcd, NoSpace
 from leaderjob.etcd.rpc import rpc
 from leaderjob.records.keys import Keys
+from tests.support.commands import leaderjob
 from tests.support.etcd import every_release
 from tests.support.streams import run_with_streams
 
@@ -49,9 +52,29 @@ async def of_release(version: str) -> AsyncIterator[str]:
 
 def test_an_older_etcd_is_named() -> None:
     async def main() -> None:
-        async with of_release("3.3.27") as endpoint, Etcd([endpoint]) as client:
-            with pytest.raises(SettingsError, match=r"is of release 3\.3\.27, and leaderjob needs 3\.4"):
-                await refuse_old_release(client)
+        async with of_release("3.5.21") as recent, of_release("3.3.27") as old:
+            with pytest.raises(
+                SettingsError, match=rf"{old} is of release 3\.3\.27, and leaderjob needs 3\.4"
+            ):
+                await refuse_old_release(Etcd, [recent, old])
+            await refuse_old_release(Etcd, [recent])
+
+    run_with_streams(main())
+
+
+def test_a_replica_does_not_start_on_an_older_etcd_and_the_doctor_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with of_release("3.3.27") as old:
+            replica = ["--id", "r1", "--etcd", old, "--state-dir", str(tmp_path / "state")]
+            started, looked = await asyncio.gather(
+                asyncio.to_thread(leaderjob, "run", *replica, cwd=tmp_path),
+                asyncio.to_thread(leaderjob, "doctor", *replica, cwd=tmp_path),
+            )
+        assert started.returncode == 2
+        assert "is of release 3.3.27, and leaderjob needs 3.4 or newer" in started.stderr
+        assert "Traceback" not in started.stderr
+        assert looked.returncode == 1
+        assert "leaderjob needs etcd 3.4 or newer" in looked.stdout
 
     run_with_streams(main())
 
@@ -61,7 +84,7 @@ def test_a_sound_etcd_is_taken_as_it_is_and_left_so(own_etcd: EmbeddedEtcd) -> N
     async def main() -> None:
         async with Etcd([own_etcd.endpoint]) as client:
             before = (await client.range("/")).revision
-            await refuse_old_release(client)
+            await refuse_old_release(Etcd, [own_etcd.endpoint])
             await refuse_without_permission(client, Keys("n"))
             after = await client.range("/")
             assert (after.revision, after.kvs) == (before, ())

@@ -48,7 +48,7 @@ def test_a_follower_whose_disk_fails_goes_on_serving_and_fetches_once_it_is_repa
 
     assert two.ended("files", two.trigger("files", text="second")).outcome is Outcome.SUCCEEDED
     two.serves("files", 2, names=[leader.name])
-    wait_for_line(follower, "fetch_failed job=files reason=\"[Errno 20] Not a directory: '")
+    wait_for_line(follower, "reason=\"[Errno 20] Not a directory: '")
     assert line_of(two, follower) == "0 first"
     assert line_of(two, leader) == "0 second"
     assert "Traceback" in follower.log(), "where the disk failed is part of the event"
@@ -66,7 +66,7 @@ def test_a_job_whose_directory_is_damaged_costs_the_other_jobs_nothing(two: Clus
     damaged.write_text("a file where a directory should be")
 
     assert two.ended("value", two.trigger("value", value=1)).outcome is Outcome.SUCCEEDED
-    wait_for_line(follower, f"fetch_failed job=value reason='{damaged}/active.json cannot be read")
+    wait_for_line(follower, f"reason='{damaged}/active.json cannot be read")
     two.ended("files", two.trigger("files", text="not concerned"))
     two.serves("files", 1)
 

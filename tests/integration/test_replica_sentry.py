@@ -1,5 +1,6 @@
 """Replicas report to Sentry, and do not depend on it."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.job import Timetable
 from leaderjob.model.run import Outcome
 from leaderjob.telemetry.redaction import MASKED
+from tests.support.commands import leaderjob
 from tests.support.replicas import Cluster, gone_within, told, wait_for, wait_for_line
 from tests.support.sentry import SentryServer
 
@@ -124,3 +126,20 @@ def test_a_sentry_that_fails_delays_neither_a_run_nor_the_end_of_a_replica(
         assert time.monotonic() - asked_at < 5.0
         assert gone_within(cluster["r1"].process.pid, 0.0)
         assert "failed on" not in cluster["r1"].log(), "no listener broke"
+
+
+def test_a_replica_that_cannot_start_says_so_in_one_line_of_json_and_to_sentry(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.write_text("a file where a directory should be")
+    with SentryServer() as sentry:
+        target = ["--etcd", etcd.endpoint, "--namespace", namespace, "--id", "r1", "--state-dir", str(state)]
+        done = leaderjob(
+            "run", *target, cwd=tmp_path, LEADERJOB_LOG_FORMAT="json", LEADERJOB_SENTRY_DSN=sentry.dsn
+        )
+        (report,) = sentry.wait(1, "event")
+    (line,) = (json.loads(line) for line in done.stderr.splitlines())
+    assert (done.returncode, line["event"], line["level"]) == (2, "replica_failed", "error")
+    assert "cannot be used" in line["reason"]
+    assert report["tags"]["event"] == "replica_failed"

@@ -113,6 +113,7 @@ def test_certificates_that_are_exchanged_under_running_replicas_are_used(
         ("cert", "does not belong to the certificate"),
         ("key", "is a directory, and a file is needed"),
         ("ca", "has no certificate of an authority in PEM form"),
+        ("name", "is not valid for '127.0.0.1'"),
     ],
 )
 def test_certificates_that_cannot_be_used_are_named_before_anything_starts(
@@ -126,6 +127,8 @@ def test_certificates_that_cannot_be_used_are_named_before_anything_starts(
         other = authority.issue("other")
         assert other.cert is not None
         files.cert.write_bytes(other.cert.read_bytes())
+    elif break_it == "name":
+        files = authority.issue("replica", "another.example")
     elif break_it == "ca":
         files.ca.write_text("nothing of the kind")
     else:

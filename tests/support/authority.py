@@ -1,5 +1,6 @@
 """Certificate authorities, and the files that they issue."""
 
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -18,9 +19,17 @@ class Authority:
         self.ca = directory / "ca.pem"
         self._authority.cert_pem.write_to_path(self.ca)
 
-    def issue(self, name: str, *identities: str) -> CertificateFiles:
-        """A certificate for these names and addresses; a second one of the same name takes its place."""
-        made = self._authority.issue_cert(*(identities or ("localhost", "127.0.0.1")), common_name=name)
+    def issue(
+        self, name: str, *identities: str, good_until: datetime | None = None, by: "Authority | None" = None
+    ) -> CertificateFiles:
+        """A certificate for these names and addresses; a second one of the same name takes its place.
+
+        :param by: another authority that signs it, though the files say that it was this one.
+        """
+        signing = (by or self)._authority
+        made = signing.issue_cert(
+            *(identities or ("localhost", "127.0.0.1")), common_name=name, not_after=good_until
+        )
         cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
         made.private_key_pem.write_to_path(key)

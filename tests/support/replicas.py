@@ -22,6 +22,7 @@ from leaderjob.model.run import Run, State
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.narrate import leader_facts
 from leaderjob.records.view import View
+from leaderjob.telemetry.events import Events
 from tests.support.commands import Said, environment, said
 from tests.support.streams import run_with_streams
 
@@ -59,7 +60,9 @@ class Replica:
     def start(self) -> None:
         assert not self.runs, f"{self.name} runs already"
         with self.log_path.open("ab") as log:
-            self._process = spawn(self._command, log, environment=environment(**self.settings), cwd=self._directory)
+            self._process = spawn(
+                self._command, log, environment=environment(**self.settings), cwd=self._directory
+            )
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -124,6 +127,11 @@ class Cluster:
         for replica in self.replicas.values():
             if replica.runs:
                 replica.kill()
+        if error is None:
+            incomplete = [
+                line for replica in self.replicas.values() for line in lines_that_lack(replica.log())
+            ]
+            assert incomplete == [], "events that lack fields which they always have"
 
     def __getitem__(self, name: str) -> Replica:
         return self.replicas[name]
@@ -273,6 +281,17 @@ class Cluster:
                 await etcd.put(key, value)
 
         run_with_streams(write())
+
+
+def lines_that_lack(log: str) -> list[str]:
+    """The lines of a log (as text) with events that lack a field which such an event always has."""
+    always = {event.name.lower(): event.always for event in Events}
+    found = []
+    for line in log.splitlines():
+        told = re.match(r"[0-9:.]{12} [A-Z]+ +\S+ ([a-z_]+)(?: |$)(.*)", line)
+        if told and not all(f" {field}=" in f" {told[2]}" for field in always.get(told[1], ())):
+            found.append(line)
+    return found
 
 
 def _connected_ports() -> set[int]:

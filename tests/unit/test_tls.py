@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -178,3 +179,32 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(authority: Authority, tmp
     )
     with pytest.raises(SettingsError, match="is encrypted"):
         files.read()
+
+
+def test_a_certificate_that_the_other_replicas_accept_is_good_until_it_runs_out(authority: Authority) -> None:
+    until = (datetime.now(UTC) + timedelta(days=3)).replace(microsecond=0)
+    files = authority.issue("soon", good_until=until)
+    assert files.check_among_peers("127.0.0.1") == until
+    assert files.check_among_peers("localhost") == until
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("name", "certificate is not valid for '127.0.0.1'. Give one for that name"),
+        ("expired", "certificate has expired"),
+        ("authority", "unable to get local issuer certificate"),
+    ],
+)
+def test_a_certificate_that_the_other_replicas_would_refuse_is_named(
+    authority: Authority, tmp_path: Path, what: str, why: str
+) -> None:
+    files = {
+        "name": lambda: authority.issue("r", "replica-1.example"),
+        "expired": lambda: authority.issue("r", good_until=datetime(2020, 1, 1, tzinfo=UTC)),
+        "authority": lambda: authority.issue("r", by=Authority(tmp_path / "other")),
+    }[what]()
+    with pytest.raises(SettingsError) as caught:
+        files.check_among_peers("127.0.0.1")
+    assert why in str(caught.value)
+    assert str(files.cert) in str(caught.value)
