@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from leaderjob.clock import boottime, utcnow
+from leaderjob.cluster.fitness import Fitness
 from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
@@ -50,6 +51,7 @@ from leaderjob.telemetry.events import Events, emit
 _PAUSE_S = 1.0
 _REFUSED_PAUSE_S = 10.0
 _NOTE_EVERY_S = 10.0
+_LOOK_EVERY_S = 5.0
 _STOPS = "the replica stops"
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
@@ -77,6 +79,7 @@ class Leading:
         hosts: tuple[str, str],
     ) -> None:
         self._hosts = hosts
+        self._fitness = Fitness(settings.state_dir)
         self._settings = settings
         self._etcd = etcd
         self._keys = keys
@@ -101,6 +104,10 @@ class Leading:
         return self._history.id if self._history else None
 
     @property
+    def _term(self) -> int | None:
+        return self.leadership.term.token if self.leadership is not None else None
+
+    @property
     def session_is_up(self) -> bool:
         """Whether the lease may be thought to live, by the last keepalive that was acknowledged."""
         session = self._session
@@ -112,6 +119,14 @@ class Leading:
 
     async def run(self) -> None:
         """Until cancelled: then the term's work is stopped, office given up, and the lease revoked."""
+        async with asyncio.TaskGroup() as group:
+            measuring = group.create_task(self._fitness.run(), name="fitness: measured")
+            try:
+                await self._take_part_for_ever()
+            finally:
+                measuring.cancel()
+
+    async def _take_part_for_ever(self) -> None:
         told = ""
         went_back: HistoryWentBack | None = None
         while True:
@@ -176,6 +191,7 @@ class Leading:
                 group.create_task(self._membership.keep(session), name="heartbeat record"),
                 group.create_task(self._lose_with_the_history(session, history), name="history: watched"),
                 group.create_task(self._keep_noting(), name="history: noted"),
+                group.create_task(self._step_down_if_unfit(), name="fitness: looked at"),
             ]
             try:
                 await work
@@ -204,7 +220,27 @@ class Leading:
             session.check()
             await session.wait_lost()
             return
+        await self._until_fit()
         await self._campaign_and_lead(session, history)
+
+    async def _until_fit(self) -> None:
+        told = False
+        while (problem := await self._fitness.problem()) is not None:
+            if not told:
+                emit(Events.UNFIT, reason=problem)
+            told = True
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _step_down_if_unfit(self) -> None:
+        """Two looks in a row: a fault that passes at once costs more when office changes hands."""
+        former: str | None = None
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            problem = await self._fitness.problem()
+            if problem is not None and former is not None and self._stepdown is not None:
+                emit(Events.UNFIT, reason=problem, term=self._term)
+                self._stepdown.ask(problem)
+            former = problem
 
     async def _campaign_and_lead(self, session: Session, history: History) -> None:
         member = self._membership.member
@@ -231,6 +267,10 @@ class Leading:
             revision = await election.proclaim(leadership, leading.to_bytes())
             self._membership.set(role=Role.LEADER)
             await self._catch_up(leadership, revision)
+            after_ms = (
+                None if leadership.free_at is None else round((boottime() - leadership.free_at) * 1000, 1)
+            )
+            emit(Events.TAKES_OFFICE, term=leadership.term.token, after_ms=after_ms)
             async with Alarm() as alarm:
                 await serve_term(self._office(leadership, history, alarm, stepdown), self._assignments)
         finally:

@@ -48,6 +48,11 @@ class Auth:
         self._asking = asyncio.Lock()
 
     @property
+    def is_needed(self) -> bool:
+        """Whether anything has to be sent along with a call."""
+        return self._user is not None and not self._needless
+
+    @property
     def user_name(self) -> str | None:
         return self._user.name if self._user else None
 

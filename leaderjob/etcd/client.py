@@ -9,7 +9,7 @@ from leaderjob.etcd.connection import Connection
 from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRefused, ValueTooLarge
 from leaderjob.etcd.lease import keep_alive_once
 from leaderjob.etcd.rpc import rpc
-from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Op, Txn, TxnResult, range_result, txn_result
+from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Op, Txn, TxnResult, txn_result
 from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, key_range
 from leaderjob.tls import CertificateFiles
 
@@ -55,7 +55,7 @@ class Etcd:
         :raises Compacted: ``revision`` is no longer there. :raises EtcdError: see ``Connection.call``.
         """
         response = await self._read(rpc.RangeRequest(key=encode_key(key), revision=revision))
-        return range_result(response, response.header.revision).first
+        return KeyValue.of(response.kvs[0]) if response.kvs else None
 
     async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
         """All keys that begin with ``prefix``, oldest creation first, read in pages at one revision.

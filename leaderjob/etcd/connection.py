@@ -189,7 +189,7 @@ class Connection:
             endpoint = self.endpoint
             sent = False
             try:
-                metadata = await self.metadata(endpoint)
+                metadata = await self.metadata(endpoint) if self.auth.is_needed else ()
                 sent, sent_at = True, time.monotonic()
                 response = await method(self.stubs(endpoint))(
                     request, timeout=self.call_timeout_s, metadata=metadata
@@ -243,15 +243,17 @@ class Connection:
             raise OtherCluster(endpoint, self._cluster_id, header.cluster_id)
 
     def _check_header(self, header: Any, endpoint: str, known: int | None) -> None:
-        self.check_cluster(header, endpoint)
+        if header.cluster_id != self._cluster_id:
+            self.check_cluster(header, endpoint)
         # Only revisions of linearizable answers can be compared, and only with what was known when the
         # call was sent: answers to calls under way at the same time may arrive in any order.
         if known is None:
             return
-        if header.revision < known:
-            self._went_back = HistoryWentBack(known, header.revision)
+        revision = header.revision
+        if revision < known:
+            self._went_back = HistoryWentBack(known, revision)
             raise self._went_back
-        self._highest_revision = max(self._highest_revision, header.revision)
+        self._highest_revision = max(self._highest_revision, revision)
 
 
 def cancelled_by_peer() -> bool:

@@ -8,10 +8,12 @@ all. So after a while of silence a linearizable read tells whether anything was 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from leaderjob.etcd.client import Etcd
 from leaderjob.etcd.errors import Compacted, EtcdUnavailable
@@ -27,8 +29,7 @@ class EventKind(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What happened to one key. ``now`` is None for a deletion, ``before`` for a creation."""
 
     kind: EventKind
@@ -77,7 +78,7 @@ async def follow(
             async with aclosing(raw_batches), aclosing(current):
                 async for raw in current:
                     yield Batch(
-                        tuple(_apply(state, event) for event in raw.events), raw.revision, listed=False
+                        tuple([_apply(state, event) for event in raw.events]), raw.revision, listed=False
                     )
         except Compacted:
             continue
@@ -90,19 +91,65 @@ async def _while_current(
     state: dict[str, KeyValue],
     look_again_s: float,
 ) -> AsyncGenerator[RawBatch, None]:
-    """What the watch brings; ends when it is silent although the store has other keys than ``state``."""
-    while True:
-        coming = asyncio.ensure_future(anext(batches))
-        try:
-            while not coming.done():
-                await asyncio.wait([coming], timeout=look_again_s)
-                if not coming.done() and await _has_changed(etcd, prefix, state):
-                    return
-        finally:
-            if not coming.done():
-                coming.cancel()
-                await asyncio.wait([coming])
-        yield coming.result()
+    """What the watch brings; ends when it is silent although the store has other keys than ``state``.
+
+    One task reads and one looks again, both as long as the watch: to wait for either anew, batch after
+    batch, costs as much as all else that is done with a batch.
+    """
+    heard: asyncio.Queue[RawBatch | None] = asyncio.Queue(1)
+    silence = _Silence()
+
+    async def read() -> None:
+        async for batch in batches:
+            silence.end()
+            await heard.put(batch)
+
+    async def look_again() -> None:
+        while True:
+            await silence.lasts(look_again_s)
+            if heard.empty() and await _has_changed(etcd, prefix, state) and silence.unbroken:
+                return
+
+    def wake(_: asyncio.Task[None]) -> None:
+        if heard.empty():
+            heard.put_nowait(None)
+
+    tasks = [asyncio.create_task(read()), asyncio.create_task(look_again())]
+    for task in tasks:
+        task.add_done_callback(wake)
+    try:
+        while not heard.empty() or not any(task.done() for task in tasks):
+            batch = await heard.get()
+            if batch is not None:
+                yield batch
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+class _Silence:
+    """How long nothing was heard."""
+
+    def __init__(self) -> None:
+        self._began_at = time.monotonic()
+        self.unbroken = False
+        """Since :meth:`lasts` returned."""
+
+    def end(self) -> None:
+        self._began_at = time.monotonic()
+        self.unbroken = False
+
+    async def lasts(self, seconds: float) -> None:
+        """Return once nothing was heard for so long, counted from now at the earliest."""
+        began_at = self._began_at = time.monotonic()
+        while (left_s := began_at + seconds - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+            began_at = self._began_at
+        self.unbroken = True
 
 
 async def _has_changed(etcd: Etcd, prefix: str, state: dict[str, KeyValue]) -> bool:

@@ -11,6 +11,9 @@ MAX_OPS = 128
 MAX_REQUEST_BYTES = 1_500_000
 """etcd's defaults: ``--max-txn-ops`` and ``--max-request-bytes`` (1.5 MiB, less some room for the envelope)."""
 
+_RESULTS = {"=": 0, ">": 1, "<": 2, "!=": 3}
+_TARGETS = {"version": 0, "create_revision": 1, "mod_revision": 2, "value": 3, "lease": 4}
+
 Target = Literal["create_revision", "mod_revision", "version", "lease", "value"]
 
 
@@ -24,13 +27,12 @@ class Compare:
     operand: int | bytes
     prefix: bool = False
 
-    def message(self) -> Any:
-        result = {"=": 0, ">": 1, "<": 2, "!=": 3}[self.operator]
-        target = {"version": 0, "create_revision": 1, "mod_revision": 2, "value": 3, "lease": 4}[self.target]
-        start, end = key_range(self.key, prefix=self.prefix)
-        message = rpc.Compare(result=result, target=target, key=start, range_end=end)
+    def write(self, message: Any) -> None:
+        """Into an empty ``Compare``."""
+        message.result = _RESULTS[self.operator]
+        message.target = _TARGETS[self.target]
+        message.key, message.range_end = key_range(self.key, prefix=self.prefix)
         setattr(message, self.target, self.operand)
-        return message
 
 
 def absent(key: str) -> Compare:
@@ -59,10 +61,10 @@ class Put:
     value: bytes
     lease: int = 0
 
-    def message(self) -> Any:
-        return rpc.RequestOp(
-            request_put=rpc.PutRequest(key=encode_key(self.key), value=self.value, lease=self.lease)
-        )
+    def write(self, message: Any) -> None:
+        """Into an empty ``RequestOp``, as all operations do."""
+        put = message.request_put
+        put.key, put.value, put.lease = encode_key(self.key), self.value, self.lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ class Delete:
     key: str
     prefix: bool = False
 
-    def message(self) -> Any:
-        start, end = key_range(self.key, prefix=self.prefix)
-        return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=start, range_end=end))
+    def write(self, message: Any) -> None:
+        delete = message.request_delete_range
+        delete.key, delete.range_end = key_range(self.key, prefix=self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,9 @@ class Get:
     key: str
     prefix: bool = False
 
-    def message(self) -> Any:
-        start, end = key_range(self.key, prefix=self.prefix)
-        return rpc.RequestOp(request_range=rpc.RangeRequest(key=start, range_end=end))
+    def write(self, message: Any) -> None:
+        get = message.request_range
+        get.key, get.range_end = key_range(self.key, prefix=self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +95,30 @@ class Txn:
     success: tuple["Op", ...] = ()
     failure: tuple["Op", ...] = ()
 
-    def message(self, max_ops: int = MAX_OPS) -> Any:
-        return rpc.RequestOp(request_txn=self.request(max_ops))
+    def request(self) -> Any:
+        """:raises ValueTooLarge: more than etcd takes, in operations."""
+        request = rpc.TxnRequest()
+        self._write(request, MAX_OPS)
+        return request
 
-    def request(self, max_ops: int = MAX_OPS) -> Any:
-        """:param max_ops: a nested transaction has what the longest list of the outer one leaves of it.
-        :raises ValueTooLarge: more than etcd takes, in operations.
-        """
+    def _write(self, request: Any, max_ops: int) -> None:
+        """:param max_ops: a nested transaction has what the longest list of the outer one leaves of it."""
         operations = max(len(self.success), len(self.failure))
-        for what, count in (
-            ("the compares of a transaction", len(self.compares)),
-            ("the operations of a transaction", operations),
-        ):
-            if count > max_ops:
-                raise ValueTooLarge(what, count, max_ops, "entries")
+        if len(self.compares) > max_ops:
+            raise ValueTooLarge("the compares of a transaction", len(self.compares), max_ops, "entries")
+        if operations > max_ops:
+            raise ValueTooLarge("the operations of a transaction", operations, max_ops, "entries")
+        for compare in self.compares:
+            compare.write(request.compare.add())
         left = max_ops - max(len(self.compares), operations)
-        return rpc.TxnRequest(
-            compare=[compare.message() for compare in self.compares],
-            success=[op.message(left) if isinstance(op, Txn) else op.message() for op in self.success],
-            failure=[op.message(left) if isinstance(op, Txn) else op.message() for op in self.failure],
-        )
+        for ops, messages in ((self.success, request.success), (self.failure, request.failure)):
+            for op in ops:
+                message = messages.add()
+                if isinstance(op, Txn):
+                    message.request_txn.SetInParent()
+                    op._write(message.request_txn, left)
+                else:
+                    op.write(message)
 
 
 Op = Put | Delete | Get | Txn

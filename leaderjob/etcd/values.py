@@ -1,7 +1,7 @@
 """Values that come back from etcd. Keys are text: bytes that are not UTF-8 survive as surrogates."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def encode_key(key: str) -> bytes:
@@ -31,8 +31,7 @@ def key_range(key: str, *, prefix: bool) -> tuple[bytes, bytes]:
     return encode_key(key) or b"\0", prefix_end(key)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(NamedTuple):
     """One key at one revision. ``lease`` is 0 where there is none."""
 
     key: str

@@ -14,8 +14,9 @@ What this recipe does differently, and why:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
+from typing import Any
 
 from leaderjob.clock import boottime
 from leaderjob.etcd import (
@@ -28,6 +29,7 @@ from leaderjob.etcd import (
     Get,
     KeyValue,
     Put,
+    TxnResult,
     absent,
     created_at,
     follow,
@@ -60,26 +62,31 @@ class Leadership:
 
     :param confirmed_at: boot time at which the last keepalive was sent that was acknowledged before the
         key was read and the election won.
+    :param free_at: boot time at which it became known that the candidate before was gone; None: there was none.
     """
 
-    def __init__(self, etcd: Etcd, session: Session, term: Term, *, confirmed_at: float) -> None:
+    def __init__(
+        self, etcd: Etcd, session: Session, term: Term, *, confirmed_at: float, free_at: float | None = None
+    ) -> None:
         self.etcd = etcd
         self.session = session
         self.term = term
         self.trusted_until = confirmed_at + session.ttl_s - session.margin_s
         """Boot time in seconds. At and after it, nothing is started or written in the term's name."""
         self.won_at = boottime()
+        self.free_at = free_at
+        self._at_risk = False
         self._ended = asyncio.Event()
         self._reason = ""
 
     @property
     def trusted(self) -> bool:
-        return not self._ended.is_set() and boottime() < self.trusted_until
+        return not self._ended.is_set() and not self.session.is_lost and boottime() < self.trusted_until
 
     def check(self) -> None:
         """Call this before every side effect. :raises TermLost: the term is over or uncertain."""
         if not self.trusted:
-            self.end("the trust deadline has passed")
+            self.end("the session is over" if self.session.is_lost else "the trust deadline has passed")
             raise TermLost(f"term {self.term.token} is over: {self._reason}")
 
     def end(self, reason: str) -> None:
@@ -99,12 +106,14 @@ class Leadership:
         looked at again every half second.
         """
         while not self._ended.is_set():
-            if not self.trusted:
-                self.end("the trust deadline has passed: no keepalive was confirmed in time")
-                break
             if self.session.is_lost:
                 self.end(f"the session is lost: {await self.session.wait_lost()}")
                 break
+            if not self.trusted:
+                emit(Events.TRUST_LOST, term=self.term.token)
+                self.end("the trust deadline has passed: no keepalive was confirmed in time")
+                break
+            self._warn()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, min(_CLOCK_CHECK_S, self.trusted_until - boottime()))):
                     await self._ended.wait()
@@ -118,6 +127,21 @@ class Leadership:
             self.session.lose(self._reason)
             return
         self.trusted_until = max(self.trusted_until, sent_at + self.session.ttl_s - self.session.margin_s)
+        emit(Events.TRUST_EXTENDED, term=self.term.token, left_s=round(self.trusted_until - boottime(), 3))
+        if self._at_risk and not self._is_at_risk:
+            self._at_risk = False
+            emit(Events.TRUST_RESTORED, term=self.term.token)
+
+    @property
+    def _is_at_risk(self) -> bool:
+        """Whether less than half of what a confirmed keepalive gives is left: several in a row are missing."""
+        return self.trusted_until - boottime() < (self.session.ttl_s - self.session.margin_s) / 2
+
+    def _warn(self) -> None:
+        if self._is_at_risk and not self._at_risk:
+            self._at_risk = True
+            left_s = round(self.trusted_until - boottime(), 1)
+            emit(Events.TRUST_AT_RISK, term=self.term.token, left_s=left_s)
 
 
 class Election:
@@ -146,8 +170,8 @@ class Election:
         try:
             create_revision = await self._enter(key, session, value)
             term = Term(self.prefix, session.lease_id, create_revision, self.token_floor)
-            confirmed_at = await self._wait_for_office(term, session, witness)
-            leadership = Leadership(self.etcd, session, term, confirmed_at=confirmed_at)
+            confirmed_at, free_at = await self._wait_for_office(term, session, witness)
+            leadership = Leadership(self.etcd, session, term, confirmed_at=confirmed_at, free_at=free_at)
             if not leadership.trusted:
                 await self._renew(leadership)
         except BaseException:
@@ -211,8 +235,8 @@ class Election:
         while True:
             session.check()
             try:
-                result = await self.etcd.txn(
-                    [absent(key)], [Put(key, value, lease=session.lease_id)], [Get(key)]
+                result = await _to_the_end(
+                    self.etcd.txn([absent(key)], [Put(key, value, lease=session.lease_id)], [Get(key)])
                 )
             except AmbiguousWrite:
                 # The key bears our lease's id, so whichever try creates it, it is ours, and the
@@ -224,13 +248,16 @@ class Election:
             if found is not None:
                 return found.create_revision
 
-    async def _wait_for_office(self, term: Term, session: Session, witness: Witness | None) -> float:
+    async def _wait_for_office(
+        self, term: Term, session: Session, witness: Witness | None
+    ) -> tuple[float, float | None]:
         """Return when a transaction has shown that the key is there, and that none is before it.
 
-        What is returned is when the keepalive was sent that this transaction confirms: one that is
-        acknowledged while it is under way is not among them.
+        What is returned is when the keepalive was sent that this transaction confirms (one that is acknowledged
+        while it is under way is not among them), and when something was heard of the candidate before.
         """
         announced = None
+        free_at: float | None = None
         while True:
             session.check()
             standing = await self.etcd.range(self.prefix)
@@ -243,7 +270,7 @@ class Election:
                 confirmed_at = session.acknowledged_at
                 proof = await self.etcd.txn(fence(term), [Get(term.key)], repeatable=True)
                 if proof.succeeded:
-                    return confirmed_at
+                    return confirmed_at, free_at
                 continue
             predecessor = before[-1]
             if predecessor.lease == 0:
@@ -252,12 +279,12 @@ class Election:
             if announced != predecessor.key:
                 announced = predecessor.key
                 emit(Events.WAITING_FOR_PREDECESSOR, key=predecessor.key, ahead=len(before))
-            await self._wait_for_change(predecessor, term, session, standing.revision, witness)
+            free_at = await self._wait_for_change(predecessor, term, session, standing.revision, witness)
 
     async def _wait_for_change(
         self, predecessor: KeyValue, term: Term, session: Session, revision: int, witness: Witness | None
-    ) -> None:
-        """Return when something happened that makes another look worth while."""
+    ) -> float:
+        """Return when something happened that makes another look worth while: at which boot time."""
         verdict = asyncio.ensure_future(witness(predecessor)) if witness is not None else None
         waits = [
             self._deleted(predecessor.key, revision),
@@ -270,6 +297,7 @@ class Election:
             tasks.append(verdict)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            heard_at = boottime()
             for task in done:
                 task.result()
         finally:
@@ -279,6 +307,7 @@ class Election:
         # Not among the waits: there the news of the deletion would cut it short before the lease is revoked.
         if verdict is not None and verdict in done:
             await self._remove_dead(predecessor, verdict.result())
+        return heard_at
 
     async def _deleted(self, key: str, revision: int) -> None:
         """Return when ``key`` was deleted after ``revision``, or when that can no longer be told."""
@@ -316,3 +345,17 @@ class Election:
         with suppress(EtcdError, TimeoutError):
             async with asyncio.timeout(_WITHDRAW_TIMEOUT_S):
                 await self.etcd.delete(key)
+
+
+async def _to_the_end(writing: Coroutine[Any, Any, TxnResult]) -> TxnResult:
+    """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would
+    arrive after whatever is done to take it back."""
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_WITHDRAW_TIMEOUT_S)
+        raise
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

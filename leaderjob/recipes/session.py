@@ -100,8 +100,7 @@ class Session:
         """
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
             self._task = None
         if not self.is_lost:
             self._lose("closed")

@@ -35,9 +35,27 @@ class Events(Enum):
     CANDIDATE_WITHOUT_LEASE = (logging.WARNING, "a key without a lease blocked the election; it was deleted")
     VERDICT = (logging.WARNING, "the predecessor's process is gone: the evidence", "key evidence")
     TERM_WON = (logging.INFO, "this replica leads: the term's token", "term")
+    TAKES_OFFICE = (
+        logging.INFO,
+        "the leader acts as such: how long after it was known that the one before is gone",
+        "term",
+    )
+    TRUST_EXTENDED = (
+        logging.DEBUG,
+        "a keepalive was confirmed: how long the term may be trusted",
+        "term left_s",
+    )
+    TRUST_AT_RISK = (
+        logging.WARNING,
+        "keepalives are missing; the term ends when no trust is left",
+        "term left_s",
+    )
+    TRUST_RESTORED = (logging.INFO, "a keepalive was confirmed again in time", "term")
+    TRUST_LOST = (logging.WARNING, "no keepalive was confirmed in time: the term is over", "term")
     STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
     LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")
+    UNFIT = (logging.ERROR, "this replica has a fault of its own: it serves, but does not lead", "reason")
     ETCD_REFUSES = (
         logging.ERROR,
         "etcd does not allow what a replica has to do: it serves, but does not lead",
@@ -96,6 +114,11 @@ class Events(Enum):
     )
     ETCD_ASKS_NOBODY = (logging.WARNING, "etcd has authentication switched off: the user given is not used")
 
+    CANNOT_ACCEPT = (
+        logging.ERROR,
+        "whoever connects to a port has to wait, most likely for want of descriptors: which port, why",
+        "port reason",
+    )
     CONNECTION_TROUBLE = (logging.WARNING, "etcd did not answer, or refused a write; it is tried again")
 
     @property

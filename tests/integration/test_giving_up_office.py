@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from leaderjob.clock import utcnow
+from leaderjob.cluster.fitness import PROBE
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.run import Outcome, Run
 from leaderjob.records.keys import Kind
+from leaderjob.records.view import View
 from tests.support.replicas import Cluster, Replica, leads, told, wait_for, wait_for_line, witnessed
 
 _JOBS = "tests.support.jobs.witnessed"
@@ -44,7 +46,7 @@ def token(cluster: Cluster) -> int:
 
 
 def queue(cluster: Cluster) -> list[str]:
-    return [stored.record.replica for stored in cluster.view().queue]
+    return names_of(cluster.view())
 
 
 def run_of(cluster: Cluster, job: str, run: str) -> Run:
@@ -248,3 +250,25 @@ def test_no_fire_is_missed_while_all_replicas_are_restarted_one_after_the_other(
     assert {later - former for former, later in pairwise(fires)} == {timedelta(seconds=1)}
     assert {run.outcome for run in runs} - {None} == {Outcome.SUCCEEDED}
     assert len({line["token"] for line in witnessed(effects)}) > 1
+
+
+def test_a_leader_whose_disk_fails_steps_down_and_stands_again_when_it_is_repaired(three: Cluster) -> None:
+    leader = three.leader()
+    probe = leader.state_dir / PROBE
+    probe.unlink(missing_ok=True)
+    probe.mkdir()
+    try:
+        new = three.next_leader(leader.name, timeout_s=30)
+        assert new.name != leader.name
+        three.until(
+            "it stands no more, and is a member",
+            lambda view: leader.name in view.members and leader.name not in names_of(view),
+        )
+        assert f"nothing can be written to {probe}" in leader.log()
+    finally:
+        probe.rmdir()
+    three.until("it stands again", lambda view: leader.name in names_of(view), timeout_s=30)
+
+
+def names_of(view: View) -> list[str]:
+    return [stored.record.replica for stored in view.queue]

@@ -21,7 +21,7 @@ async def collect(
     """The events from ``start_revision`` on, at least ``count`` of them; ``seen`` is told how many there are."""
     events: list[RawEvent] = []
     async with aclosing(
-        stream(client.connection, prefix, start_revision=start_revision, prefix=True)
+        stream(client.connection, prefix, start_revision=start_revision, prefix=True, previous=True)
     ) as batches:
         async for batch in batches:
             events.extend(batch.events)

@@ -111,6 +111,11 @@ class Cuttable:
             _reset(client)
             self._tasks.discard(task)
             return
+        if self._listener is None:  # refused while it was opening
+            server.close()
+            _reset(client)
+            self._tasks.discard(task)
+            return
         pair = (client, server)
         self._pairs.add(pair)
         async with self._accepted:

@@ -26,6 +26,10 @@ from leaderjob.etcd.txn import MAX_OPS, txn_result
 from leaderjob.etcd.values import decode_key, encode_key, prefix_end
 
 
+def _message(compare: Compare) -> Any:
+    return Txn((compare,)).request().compare[0]
+
+
 @pytest.mark.parametrize(
     ("compare", "operator", "target", "operand"),
     [
@@ -41,7 +45,7 @@ from leaderjob.etcd.values import decode_key, encode_key, prefix_end
 def test_a_compare_becomes_what_etcd_calls_it(
     compare: Compare, operator: str, target: str, operand: int | bytes
 ) -> None:
-    message = compare.message()
+    message = _message(compare)
     assert rpc.Compare.CompareResult.Name(message.result) == operator
     assert rpc.Compare.CompareTarget.Name(message.target) == target
     assert message.WhichOneof("target_union") == compare.target
@@ -49,8 +53,8 @@ def test_a_compare_becomes_what_etcd_calls_it(
 
 
 def test_only_a_compare_over_a_prefix_has_a_range_end() -> None:
-    assert none_created_before("/election/", 5).message().range_end == b"/election0"
-    assert created_at("/election/1", 5).message().range_end == b""
+    assert _message(none_created_before("/election/", 5)).range_end == b"/election0"
+    assert _message(created_at("/election/1", 5)).range_end == b""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""Faults of a replica's own: a disk that takes nothing, an event loop that is held up."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from leaderjob.cluster import fitness
+from leaderjob.cluster.fitness import PROBE, Fitness, disk_problem
+from tests.support.loop import run_async
+
+
+def test_a_disk_that_can_be_written_is_no_problem(tmp_path: Path) -> None:
+    assert disk_problem(tmp_path) is None
+    assert disk_problem(tmp_path) is None, "a second time, over what is there"
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / PROBE).mkdir()
+    problem = disk_problem(tmp_path)
+    assert problem is not None
+    assert f"nothing can be written to {tmp_path / PROBE}: Is a directory" in problem
+    assert disk_problem(tmp_path / "not there") is not None
+
+
+def test_a_disk_that_hangs_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(fitness, "disk_problem", lambda directory: time.sleep(0.5))
+    assert "has not taken a few bytes within 0.1 s" in str(run_async(Fitness(tmp_path).problem()))
+
+
+def test_a_loop_that_is_held_up_most_of_the_time_is_a_problem_until_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness, "_WINDOW_S", 1.0)
+    monkeypatch.setattr(fitness, "_TICK_S", 0.02)
+
+    async def main() -> None:
+        fit = Fitness(tmp_path)
+        measuring = asyncio.create_task(fit.run())
+        await asyncio.sleep(0.1)
+        assert await fit.problem() is None
+        time.sleep(0.2)  # a short while is nothing
+        await asyncio.sleep(0.05)
+        assert await fit.problem() is None
+        time.sleep(0.7)
+        await asyncio.sleep(0.05)
+        assert "its event loop was held up for 1 s of the last 1 s" in str(await fit.problem())
+        await asyncio.sleep(1.2)
+        assert await fit.problem() is None
+        measuring.cancel()
+
+    run_async(main())
