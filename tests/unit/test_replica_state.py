@@ -53,7 +53,7 @@ def view_of(**records: Record) -> View:
 
 
 def version(number: int, *, age_s: float) -> Version:
-    return VERSION.model_copy(update={"version": number, "published": NOW - timedelta(seconds=age_s)})
+    return VERSION.model_copy(update={"version": number, "published": utcnow() - timedelta(seconds=age_s)})
 
 
 def pointer(number: int) -> Pointer:
