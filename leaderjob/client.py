@@ -22,6 +22,7 @@ import grpc.aio
 from leaderjob.clock import utcnow
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd, EtcdError, KeyValue, Put, User, absent
+from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.maintenance import Health, check_health
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
@@ -100,7 +101,12 @@ class Client:
         view = await self.view()
         connect = partial(self._connect, call_timeout_s=_STATE_TIMEOUT_S)
         health = await check_health(connect, self._etcd.connection.endpoints)
-        leader = leader_facts(view)
+        leader, key = leader_facts(view), view.leader_key
+        if leader is not None and key is not None:
+            # What etcd says: the leader itself trusts its term for less, by its margin.
+            leader["lease_left_s"] = (
+                await time_to_live(self._etcd.connection, key.lease) if key.lease else None
+            )
         return {
             "namespace": self.keys.namespace,
             "leader": leader,

@@ -32,9 +32,11 @@ def _print(found: dict[str, Any]) -> None:
     if leader is None:
         click.echo(f"namespace {found['namespace']}: nobody leads")
     else:
+        left_s = leader["lease_left_s"]
+        lease = f", its lease has {left_s} s left" if left_s is not None else ""
         since = f" for {ago(leader['since']).removesuffix(' ago')}" if leader["since"] else ""
         click.echo(
-            f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}"
+            f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}{lease}"
         )
     if found["next"]:
         click.echo(f"next in line: {', '.join(found['next'])}")

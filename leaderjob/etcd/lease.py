@@ -1,4 +1,4 @@
-"""Renewing a lease: one keepalive on a stream of its own.
+"""Leases: what they have left, and renewing one, by one keepalive on a stream of its own.
 
 A stream per keepalive costs a few frames every other second. In return each has its own deadline, and
 one that hangs on a dead member is simply tried elsewhere: there is no stream whose state could be stale.
@@ -56,3 +56,14 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
         raise EtcdUnavailable([endpoint], "it closed the stream of a keepalive")
     connection.check_cluster(response.header, endpoint)
     return int(response.TTL)
+
+
+async def time_to_live(connection: Connection, lease_id: int) -> int | None:
+    """The whole seconds that a lease has left, or None: it is gone. :raises EtcdError: etcd does not answer."""
+    response = await connection.call(
+        lambda stubs: stubs.lease.LeaseTimeToLive,
+        rpc.LeaseTimeToLiveRequest(ID=lease_id),
+        repeatable=True,
+        linearizable=False,
+    )
+    return int(response.TTL) if response.TTL >= 0 else None

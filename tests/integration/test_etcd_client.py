@@ -25,6 +25,7 @@ from leaderjob.etcd import (
     modified_at,
     none_created_before,
 )
+from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.stream import stream
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
@@ -268,6 +269,18 @@ def test_a_grant_tells_the_ttl_that_was_granted_which_is_at_least_the_servers_mi
             assert ttl_s == 2
             assert await client.keep_alive(lease_id, timeout_s=1.0) == 2
             await client.revoke(lease_id)
+
+    run_with_streams(main())
+
+
+@every_release("etcd")
+def test_a_lease_tells_what_it_has_left_and_when_it_is_gone(etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            lease_id, _ = await client.grant(60)
+            assert await time_to_live(client.connection, lease_id) in (58, 59, 60)
+            await client.revoke(lease_id)
+            assert await time_to_live(client.connection, lease_id) is None
 
     run_with_streams(main())
 

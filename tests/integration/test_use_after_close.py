@@ -10,6 +10,7 @@ import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd, EtcdError, Put, absent, follow, transaction, watch
+from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.maintenance import alarms, endpoint_status
 from leaderjob.recipes import Election, Leadership, NotLeader, Session, SessionLost, TermLost
 from leaderjob.records.fenced import FencedWriter
@@ -34,6 +35,7 @@ _CALLS: dict[str, Callable[[Etcd], Awaitable[Any]]] = {
     "Session.open": lambda client: Session.open(client, TIMING),
     "Election.leader": lambda client: Election(client, "/").leader(),
     "endpoint_status": lambda client: endpoint_status(client.connection),
+    "time_to_live": lambda client: time_to_live(client.connection, 1),
     "alarms": lambda client: alarms(client.connection),
 }
 
