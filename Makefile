@@ -22,16 +22,16 @@ demo: venv-demo ## start a cluster of three replicas and an etcd on this machine
 	@exec $(BIN)/leaderjob demo $(ARGS)
 
 .PHONY: test
-test: venv-dev ## run every test: unit, integration against real etcd, faults
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS) $(ARGS)
+test: venv-dev ## run the tests: unit, integration against real etcd, faults, models
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(TESTS) $(ARGS)
 
 .PHONY: test-all
 test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
 	@$(BIN)/python tools/every_python.py $(ARGS)
 
 .PHONY: faults
-faults: venv-dev ## run only the fault tests: kill, pause and cut off real processes
-	@$(BIN)/python -m pytest tests/faults $(ARGS)
+faults: venv-dev ## run faults and models in every variant: minutes, where the tests take seconds
+	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property $(ARGS)
 
 .PHONY: check
 check: venv-dev ## lint, formatting, types, and the layers of the architecture

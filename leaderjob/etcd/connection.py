@@ -221,6 +221,8 @@ class Connection:
         """Return if the call may be tried elsewhere, raise our own error if not."""
         code, details = error.code(), (error.details() or "").lower()
         transient = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        # How a member that has lost its quorum puts it that the caller's time is up: Go's own words.
+        transient = transient or (code is grpc.StatusCode.UNKNOWN and details.startswith("context "))
         if transient and (repeatable or any(text in details for text in _NEVER_SENT)):
             return
         if any(text in details for text in _RETRIABLE_REFUSALS):

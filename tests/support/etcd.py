@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,15 +40,18 @@ def new_server(directory: Path, binary: Path | None = None) -> EmbeddedEtcd:
     return EmbeddedEtcd(directory, binary=binary or packaged("etcd"), fsync=False)
 
 
-def etcdctl(endpoint: str, *args: str, timeout_s: float = 10.0) -> str:
-    """What ``etcdctl ARGS`` prints. :raises AssertionError: it failed; the message has its own words."""
+def etcdctl(endpoint: str, *args: str, timeout_s: float = 10.0, within: Sequence[str] = ()) -> str:
+    """What ``etcdctl ARGS`` prints. :raises AssertionError: it failed; the message has its own words.
+
+    :param within: a command that runs the one that follows it, elsewhere.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("ETCDCTL_") and not name.lower().endswith("_proxy")
     }
     done = subprocess.run(
-        [packaged("etcdctl"), f"--endpoints={endpoint}", *args],
+        [*within, packaged("etcdctl"), f"--endpoints={endpoint}", *args],
         env=environment | {"ETCDCTL_API": "3"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -1,5 +1,7 @@
 """Machines of a network that exists in this kernel only: a namespace each, a cable each to one switch. Needs root."""
 
+import ipaddress
+import json
 import os
 import secrets
 import shutil
@@ -67,8 +69,13 @@ class Machine:
 
 
 @contextmanager
-def machines(addresses: Mapping[str, str], directory: Path) -> Iterator[dict[str, Machine]]:
-    """:param addresses: of each machine by its name, in one network of 24 bits."""
+def machines(
+    addresses: Mapping[str, str], directory: Path, *, ours: Sequence[str] = ()
+) -> Iterator[dict[str, Machine]]:
+    """:param addresses: of each machine by its name, in one network of 24 bits.
+    :param ours: addresses of this system in that network; the first is what others see of whoever does not
+        bind to another. Give a network that this system has no other way to: see :func:`unused_network`.
+    """
     mark = secrets.token_hex(3)
     switch = f"lj-{mark}"
     made: dict[str, Machine] = {}
@@ -86,6 +93,8 @@ def machines(addresses: Mapping[str, str], directory: Path) -> Iterator[dict[str
             _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
             _ip("-n", namespace, "link", "set", "eth0", "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
+        if ours:
+            _join(switch, f"lj-{mark}", ours)
         yield made
     finally:
         for machine in made.values():
@@ -95,6 +104,29 @@ def machines(addresses: Mapping[str, str], directory: Path) -> Iterator[dict[str
         for machine in made.values():
             _ip("netns", "delete", machine.namespace)
         _ip("netns", "delete", switch)
+
+
+def unused_network() -> ipaddress.IPv4Network:
+    """A private network of 24 bits that this system has no route to."""
+    routes = subprocess.run(
+        ["ip", "-json", "-4", "route", "show", "table", "all"], capture_output=True, text=True, check=True
+    ).stdout
+    destinations = [route["dst"] for route in json.loads(routes) if route["dst"] != "default"]
+    taken = [ipaddress.ip_network(destination) for destination in destinations]
+    while True:
+        network = ipaddress.IPv4Network((int.from_bytes((10, *secrets.token_bytes(2), 0)), 24))
+        if not any(network.overlaps(other) for other in taken):
+            return network
+
+
+def _join(switch: str, interface: str, addresses: Sequence[str]) -> None:
+    """A cable from this system to the switch; it goes with the switch."""
+    here = ("peer", "name", interface, "netns", str(os.getpid()))
+    _ip("-n", switch, "link", "add", "ours", "type", "veth", *here)
+    _ip("-n", switch, "link", "set", "ours", "master", "switch", "up")
+    for address in addresses:
+        _ip("address", "add", f"{address}/24", "dev", interface)
+    _ip("link", "set", interface, "up")
 
 
 def _ip(*arguments: str) -> None:
