@@ -124,7 +124,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
     timing = Timing(settings.election.ttl, settings.election.margin_s, settings.election.keepalive)
     incarnation = new_incarnation()
     liveness = await stack.enter_async_context(
-        LivenessListener(settings.replica.id, incarnation, listening.host)
+        LivenessListener(
+            settings.replica.id, incarnation, listening.host, port=settings.replica.liveness_port
+        )
     )
     etcd = await stack.enter_async_context(
         connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server in threads, with a bound on everything: connections, idle time, shutdown.
+"""A small HTTP/1.1 server in threads, with a bound on everything: connections, waiting, shutdown.
 
 It serves GET and HEAD of routes that are registered by path. It runs off the event loop because bytes
 sent from the loop would delay the keepalive of the lease, and it never writes to stderr by itself.
@@ -19,10 +19,13 @@ from http.server import BaseHTTPRequestHandler
 from io import BufferedReader
 from typing import Any
 
+from leaderjob.places import Place
+from leaderjob.results.connections import Connections
+
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
-_REFUSED_KEPT = 64
+_REFUSED_KEPT = 16
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
@@ -32,18 +35,23 @@ _BUSY = (
 class Request:
     """A GET or HEAD. ``path`` is as it was sent: not decoded, query included. Header names are lower case.
 
-    ``peer_known``: whoever asks has shown a certificate of our authority, or nothing is encrypted here.
+    ``peer``: the address that it comes from. ``peer_known``: whoever asks has shown a certificate of our
+    authority, or nothing is encrypted here.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
+    peer: str = ""
     peer_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: ``body``, or ``length`` bytes of ``file`` from ``offset`` (the server closes it)."""
+    """An answer: ``body``, or ``length`` bytes of ``file`` from ``offset``.
+
+    The server closes the file, and leaves the place that was taken for this answer, once it was sent or cannot be.
+    """
 
     status: HTTPStatus
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +59,7 @@ class Reply:
     file: BufferedReader | None = None
     offset: int = 0
     length: int = 0
+    place: Place | None = None
 
 
 Route = Callable[[Request], Reply]
@@ -63,9 +72,12 @@ def plain(status: HTTPStatus, text: str = "") -> Reply:
 
 
 class ThreadedServer(socketserver.TCPServer):
-    """One thread per connection, at most ``max_connections`` of them; the next one is told 503.
+    """One thread per connection, at most ``max_connections`` of them. Where more come, the connection that has
+    waited longest for its peer makes room; if none waits, the one that comes is told 503.
 
     ``routes`` maps a path (``/metrics``), or a prefix that ends in ``/`` (``/objects/``), to what answers.
+    ``request_timeout_s`` is for a first request to be there as a whole, handshake included, and for a short
+    answer to be taken; ``idle_timeout_s`` for the next request, and for each part of a file to be taken.
     ``tls`` gives the context for each new connection; None: nothing is encrypted.
     """
 
@@ -78,15 +90,15 @@ class ThreadedServer(socketserver.TCPServer):
         routes: MutableMapping[str, Route],
         *,
         max_connections: int,
+        request_timeout_s: float,
         idle_timeout_s: float,
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.routes = routes
+        self.connections = Connections(max_connections)
+        self.request_timeout_s = request_timeout_s
         self.idle_timeout_s = idle_timeout_s
         self._tls = tls
-        self._max_connections = max_connections
-        self._open: dict[threading.Thread, socket.socket] = {}
-        self._open_lock = threading.Lock()
         self._refused: deque[tuple[float, socket.socket]] = deque()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Connection)
@@ -108,23 +120,21 @@ class ThreadedServer(socketserver.TCPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            if len(self._open) >= self._max_connections:
-                self._refuse(request)
-                return
-            thread = threading.Thread(
-                target=self._serve, args=(request, client_address), name="leaderjob-http", daemon=True
-            )
-            self._open[thread] = request
+        thread = threading.Thread(
+            target=self._serve, args=(request, client_address), name="leaderjob-http", daemon=True
+        )
+        if not self.connections.enter(thread, request, within_s=self.request_timeout_s):
+            self._refuse(request)
+            return
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left for us
-            with self._open_lock:
-                del self._open[thread]
-                self._refuse(request)
+            self.connections.leave(thread)
+            self._refuse(request)
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:
+            request.settimeout(self.idle_timeout_s)
             if self._tls is not None:
                 request = self._encrypt(request, self._tls())
             self.finish_request(request, client_address)
@@ -133,16 +143,14 @@ class ThreadedServer(socketserver.TCPServer):
         except Exception:
             logger.exception("a request could not be answered; its connection was closed")
         finally:
-            with self._open_lock:
-                del self._open[threading.current_thread()]
+            self.connections.leave(threading.current_thread())
             self.shutdown_request(request)
 
     def _encrypt(self, request: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
         """In the connection's own thread, so that a slow handshake delays nobody else."""
-        request.settimeout(self.idle_timeout_s)
-        encrypted = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        with self._open_lock:
-            self._open[threading.current_thread()] = encrypted
+        encrypted = self.connections.wrap(
+            lambda: context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        )
         try:
             encrypted.do_handshake()
         except OSError:
@@ -151,6 +159,9 @@ class ThreadedServer(socketserver.TCPServer):
         return encrypted
 
     def _refuse(self, request: socket.socket) -> None:
+        if self._tls is not None:
+            request.close()  # to answer takes a handshake, for which there is no place
+            return
         # Closing at once would reset the connection when the request arrives, before 503 was read.
         request.setblocking(False)
         try:
@@ -162,30 +173,20 @@ class ThreadedServer(socketserver.TCPServer):
         self._refused.append((time.monotonic() + 1.0, request))
 
     def service_actions(self) -> None:
-        with self._open_lock:
-            while self._refused and (
-                len(self._refused) > _REFUSED_KEPT or self._refused[0][0] < time.monotonic()
-            ):
-                self._refused.popleft()[1].close()
+        self.connections.break_overdue()
+        while self._refused and (
+            len(self._refused) > _REFUSED_KEPT or self._refused[0][0] < time.monotonic()
+        ):
+            self._refused.popleft()[1].close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.exception("a connection could not be accepted")
 
     def disconnect_all(self, timeout_s: float) -> None:
-        """Break every connection and wait for the threads, at most ``timeout_s`` in all."""
-        deadline = time.monotonic() + timeout_s
-        with self._open_lock:
-            threads = list(self._open)
-            for connection in self._open.values():
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError as error:
-                    if error.errno != errno.ENOTCONN:  # it went away by itself
-                        raise
-            while self._refused:
-                self._refused.popleft()[1].close()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        """Break every connection and wait for the threads, at most ``timeout_s`` in all. Nothing is accepted by now."""
+        self.connections.break_all(timeout_s)
+        while self._refused:
+            self._refused.popleft()[1].close()
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -196,10 +197,6 @@ class _Connection(BaseHTTPRequestHandler):
     sys_version = ""
     disable_nagle_algorithm = True
     server: ThreadedServer
-
-    def setup(self) -> None:
-        self.request.settimeout(self.server.idle_timeout_s)
-        super().setup()
 
     def do_GET(self) -> None:
         self._answer()
@@ -215,17 +212,25 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True  # a body that we do not read would be taken for the next request
         headers = {name.lower(): value for name, value in self.headers.items()}
         route = self.server.route_for(self.path)
-        request = Request(self.command, self.path, headers, peer_known=self._knows_peer())
+        request = Request(
+            self.command, self.path, headers, peer=self.client_address[0], peer_known=self._knows_peer()
+        )
+        self.server.connections.work()
         try:
             reply = route(request) if route else plain(HTTPStatus.NOT_FOUND)
         except Exception:
             logger.exception("the route of %r failed", self.path[:200])
             reply = plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if reply.file is None:
+            self.server.connections.wait(self.server.request_timeout_s)
         try:
             self._send(reply)
         finally:
             if reply.file is not None:
                 reply.file.close()
+            if reply.place is not None:
+                reply.place.leave()
+        self.server.connections.wait(self.server.idle_timeout_s)
 
     def _knows_peer(self) -> bool:
         # Asked for optionally, a certificate that is there was verified.

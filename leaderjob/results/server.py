@@ -8,6 +8,7 @@ import threading
 from http import HTTPStatus
 
 from leaderjob.model.artifact import valid_digest
+from leaderjob.places import Places
 from leaderjob.results.errors import CannotListen, ObjectMissing
 from leaderjob.results.httpd import POLL_S, Reply, Request, Route, ThreadedServer, plain
 from leaderjob.results.objects import Objects
@@ -15,14 +16,19 @@ from leaderjob.results.store import Store
 from leaderjob.tls import CertificateFiles, Fresh
 
 OBJECTS_PATH = "/objects/"
+_CONNECTIONS_BESIDE_TRANSFERS = 32
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 class BlobServer:
     """Serves ``store`` on ``host``:``port`` (0 takes a free one), in threads of its own.
 
-    :param max_connections: connections beyond this are answered 503 with Retry-After.
-    :param idle_timeout_s: how long a connection may stay silent, or refuse to take bytes.
+    :param max_transfers: requests for objects beyond this are answered 503 with Retry-After; other routes have
+        connections left then.
+    :param max_transfers_per_peer: of these, so many to one address, behind which several replicas may be: each has
+        one for each job that it fetches.
+    :param request_timeout_s: how long a connection may take until its first request is there.
+    :param idle_timeout_s: how long it may then stay silent, or refuse to take bytes.
     :param certificates: TLS by these; objects are for those who have a certificate of their authority, other
         routes decide for themselves (``Request.peer_known``). None: nothing is encrypted.
     """
@@ -33,15 +39,19 @@ class BlobServer:
         host: str,
         port: int,
         *,
-        max_connections: int = 64,
+        max_transfers: int = 64,
+        max_transfers_per_peer: int = 32,
+        request_timeout_s: float = 3.0,
         idle_timeout_s: float = 30.0,
         certificates: CertificateFiles | None = None,
     ) -> None:
         self._address = (host, port)
-        self._max_connections = max_connections
+        self._max_connections = max_transfers + _CONNECTIONS_BESIDE_TRANSFERS
+        self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._tls = Fresh(certificates, CertificateFiles.server_context) if certificates is not None else None
-        self._routes: dict[str, Route] = {OBJECTS_PATH: object_route(store.objects)}
+        places = Places(max_transfers, per_peer=max_transfers_per_peer)
+        self._routes: dict[str, Route] = {OBJECTS_PATH: object_route(store.objects, places)}
         self._server: ThreadedServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -60,6 +70,7 @@ class BlobServer:
                 self._address,
                 self._routes,
                 max_connections=self._max_connections,
+                request_timeout_s=self._request_timeout_s,
                 idle_timeout_s=self._idle_timeout_s,
                 tls=self._tls.get if self._tls is not None else None,
             )
@@ -89,8 +100,8 @@ class BlobServer:
         self._server = self._thread = None
 
 
-def object_route(objects: Objects) -> Route:
-    """The route that answers ``/objects/<digest>`` out of ``objects``."""
+def object_route(objects: Objects, places: Places) -> Route:
+    """The route that answers ``/objects/<digest>`` out of ``objects``, to those who find a place."""
 
     def answer(request: Request) -> Reply:
         if not request.peer_known:
@@ -101,30 +112,37 @@ def object_route(objects: Objects) -> Route:
         size_bytes = objects.size_bytes(digest)
         if size_bytes is None:
             return plain(HTTPStatus.NOT_FOUND)
-        headers = {
-            "Accept-Ranges": "bytes",
-            "Cache-Control": "public, max-age=31536000, immutable",
-            "Content-Type": "application/octet-stream",
-            "ETag": f'"{digest}"',
-        }
-        wanted = _wanted_range(request, digest, size_bytes)
-        if wanted is not None and not wanted:
-            return Reply(
-                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{size_bytes}"}
-            )
-        status = HTTPStatus.OK
-        if wanted:
-            status = HTTPStatus.PARTIAL_CONTENT
-            headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size_bytes}"
-        else:
-            wanted = range(size_bytes)
         try:
-            file = objects.open(digest)
+            return _whole_or_part(request, objects, digest, size_bytes, places)
         except ObjectMissing:  # swept since its size was asked
             return plain(HTTPStatus.NOT_FOUND)
-        return Reply(status, headers, file=file, offset=wanted.start, length=len(wanted))
 
     return answer
+
+
+def _whole_or_part(request: Request, objects: Objects, digest: str, size_bytes: int, places: Places) -> Reply:
+    """:raises ObjectMissing: it is gone."""
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Content-Type": "application/octet-stream",
+        "ETag": f'"{digest}"',
+    }
+    wanted = _wanted_range(request, digest, size_bytes)
+    if wanted is not None and not wanted:
+        return Reply(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{size_bytes}"})
+    status = HTTPStatus.OK
+    if wanted:
+        status = HTTPStatus.PARTIAL_CONTENT
+        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size_bytes}"
+    else:
+        wanted = range(size_bytes)
+    file = objects.open(digest)
+    place = places.take(request.peer)
+    if place is None:
+        file.close()
+        return Reply(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
+    return Reply(status, headers, file=file, offset=wanted.start, length=len(wanted), place=place)
 
 
 def _wanted_range(request: Request, digest: str, size_bytes: int) -> range | None:

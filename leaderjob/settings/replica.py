@@ -3,7 +3,7 @@
 import re
 import socket
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,9 @@ class ReplicaSettings(Group):
     """Where it answers queries (gRPC). Port 0 takes a free one."""
     listen_http: str | None = Field(default=None, examples=["127.0.0.1:8080"])
     """Where it hands out published files; by default the same host and a free port."""
+    liveness_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Where it tells the other replicas that its process is there, on the host of `listen` and never encrypted. Port 0
+    takes a free one; give one that a firewall can let through."""
     advertise: str | None = Field(default=None, examples=["replica-1.example.com:7070"])
     """The address at which others reach `listen`, where that differs."""
     priority: Literal["preferred", "ordinary", "observer"] = "ordinary"
