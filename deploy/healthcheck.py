@@ -1,40 +1,57 @@
 """Ask the replica in this container whether it is alive; exit with 0 if it is, with 1 and a line if not.
 
-Its port is that of ``LEADERJOB_REPLICA_LISTEN_HTTP``. Where ``LEADERJOB_TLS_CERT`` is set it speaks TLS; whose
-certificate it shows is not checked, for nobody else can listen at this port of this container.
+Its port is that of ``LEADERJOB_REPLICA_LISTEN_HTTP``, else of ``listen_http`` in the settings' file: the one that is
+named as argument, else ``leaderjob.toml`` in the current directory. Whether the port is encrypted is found out by
+asking; whose certificate it shows is not checked, for nobody else can listen at this port of this container.
+
+The standard library only: this is run every ten seconds.
 """
 
 import http.client
 import os
 import ssl
 import sys
+import tomllib
+from pathlib import Path
 
-TIMEOUT_S = 3.0
-
-
-def connect() -> http.client.HTTPConnection:
-    port = int(os.environ["LEADERJOB_REPLICA_LISTEN_HTTP"].rpartition(":")[2])
-    if not os.environ.get("LEADERJOB_TLS_CERT"):
-        return http.client.HTTPConnection("localhost", port, timeout=TIMEOUT_S)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT_S, context=context)
+TIMEOUT_S = 1.8
 
 
-def main() -> int:
-    connection = connect()
+def port() -> int:
+    address = os.environ.get("LEADERJOB_REPLICA_LISTEN_HTTP")
+    if not address:
+        settings = tomllib.loads(Path(sys.argv[1] if len(sys.argv) > 1 else "leaderjob.toml").read_text())
+        address = str(settings["replica"]["listen_http"])
+    return int(address.rpartition(":")[2])
+
+
+def ask(connection: http.client.HTTPConnection) -> tuple[int, str]:
     try:
         connection.request("GET", "/healthz")
         answer = connection.getresponse()
-        said = answer.read().decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        print(f"no answer from /healthz: {error!r}")
-        return 1
+        return answer.status, answer.read().decode(errors="replace").strip()
     finally:
         connection.close()
+
+
+def main() -> int:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        where = port()
+        try:
+            status, said = ask(http.client.HTTPConnection("localhost", where, timeout=TIMEOUT_S))
+        except ConnectionRefusedError:
+            raise
+        except (OSError, http.client.HTTPException):
+            encrypted = http.client.HTTPSConnection("localhost", where, timeout=TIMEOUT_S, context=context)
+            status, said = ask(encrypted)
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        print(f"no answer from /healthz: {type(error).__name__}: {error}")
+        return 1
     print(said)
-    return 0 if answer.status == http.client.OK else 1
+    return 0 if status == http.client.OK else 1
 
 
 if __name__ == "__main__":

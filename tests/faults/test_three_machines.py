@@ -19,6 +19,7 @@ from tests.support.etcd import packaged
 from tests.support.machines import Machine, machines, needs_root
 
 _PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+_UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "leaderjob.service"
 _ADDRESSES = {f"m{number}": f"10.0.0.1{number}" for number in (1, 2, 3)}
 _TTL_S = 10
 
@@ -34,12 +35,25 @@ def blocks(language: str) -> list[str]:
 
 def on(machine: Machine, text: str) -> str:
     """What the page says of the first machine, as it is on this one; its folders are beside each other here."""
-    text = text.replace("NAME=m1 ADDRESS=10.0.0.11", f"NAME={machine.name}; ADDRESS={machine.address}")
-    text = text.replace('"m1"', f'"{machine.name}"').replace("10.0.0.11:70", f"{machine.address}:70")
-    text = text.replace("/opt/leaderjob/bin/leaderjob", f"{shlex.quote(sys.executable)} -m leaderjob")
-    for folder in ("/etc/leaderjob", "/var/lib"):
+    text = text.replace("ETCD_NAME=m1", f"ETCD_NAME={machine.name}").replace('"m1"', f'"{machine.name}"')
+    lines = [
+        line
+        if "INITIAL_CLUSTER=" in line or "endpoints" in line
+        else line.replace("10.0.0.11", machine.address)
+        for line in text.splitlines()
+    ]
+    text = "\n".join(lines).replace(
+        "/opt/leaderjob/venv/bin/leaderjob", f"{shlex.quote(sys.executable)} -m leaderjob"
+    )
+    for folder in ("/etc/leaderjob", "/etc/etcd", "/var/lib"):
         text = text.replace(folder, str(machine.directory) + folder)
     return text
+
+
+def started_by_the_unit() -> str:
+    """What the unit starts, its folders as systemd names them on a system without a user's session."""
+    (command,) = re.findall(r"^ExecStart=(.*)$", _UNIT.read_text(), re.MULTILINE)
+    return str(command).replace("%E", "/etc").replace("%S", "/var/lib")
 
 
 def surroundings() -> dict[str, str]:
@@ -53,7 +67,7 @@ class Deployed:
     def __init__(self, made: dict[str, Machine]) -> None:
         self.machines = made
         self.replicas: dict[str, subprocess.Popen[bytes]] = {}
-        _, self.start_etcd, _, self.examine, self.start_replica, self.look = blocks("sh")
+        _, self.etcd, _, self.examine, self.look = blocks("sh")
         (self.settings,) = blocks("toml")
 
     def shell(self, machine: Machine, script: str) -> "subprocess.CompletedProcess[str]":
@@ -62,9 +76,7 @@ class Deployed:
     def start(self) -> None:
         for machine in self.machines.values():
             (machine.directory / "var/lib/etcd").mkdir(parents=True)
-            script = "exec " + on(machine, self.start_etcd).split("\n", 1)[1]
-            first = on(machine, self.start_etcd).split("\n", 1)[0]
-            command = ["sh", "-ec", f"{first}\n{script}"]
+            command = ["sh", "-ec", f"set -a\n{on(machine, self.etcd)}\nexec etcd"]
             machine.start(command, machine.directory / "etcd.log", surroundings())
         for machine in self.machines.values():
             (machine.directory / "etc/leaderjob/leaderjob.toml").write_text(on(machine, self.settings))
@@ -76,7 +88,7 @@ class Deployed:
 
     def run_replica(self, name: str) -> None:
         machine = self.machines[name]
-        command = ["sh", "-ec", "exec " + on(machine, self.start_replica).strip()]
+        command = ["sh", "-ec", "exec " + on(machine, started_by_the_unit())]
         self.replicas[name] = machine.start(command, machine.directory / "replica.log", surroundings())
 
     def status(self, name: str) -> dict[str, Any]:
@@ -117,11 +129,11 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
     assert done.returncode == 0, done.stderr
     with machines(_ADDRESSES, tmp_path / "machines") as made:
         for name, machine in made.items():
-            folder = machine.directory / "etc/leaderjob"
-            folder.mkdir(parents=True)
-            shutil.copy(authority / "ca.pem", folder / "ca.pem")
-            shutil.copy(authority / f"{name}.pem", folder / "cert.pem")
-            shutil.copy(authority / f"{name}-key.pem", folder / "key.pem")
+            for folder in (machine.directory / "etc/leaderjob", machine.directory / "etc/etcd"):
+                folder.mkdir(parents=True)
+                shutil.copy(authority / "ca.pem", folder / "ca.pem")
+                shutil.copy(authority / f"{name}.pem", folder / "cert.pem")
+                shutil.copy(authority / f"{name}-key.pem", folder / "key.pem")
         found = Deployed(made)
         found.start()
         yield found

@@ -230,12 +230,13 @@ def test_the_steps_of_the_container_make_a_replica_that_is_found_healthy(
 ) -> None:
     _, image = instructions()
     (variables,) = [rest for word, rest in image if word == "ENV"]
-    set_there = dict(re.findall(r"(LEADERJOB_\w+)=(\S+)", variables))
+    assert "LEADERJOB_" not in variables, "it would win over whatever file is mounted"
     grpc, http = free_ports(2)
-    settings = set_there | {
-        "LEADERJOB_REPLICA_STATE_DIR": str(tmp_path / "state"),
-        "LEADERJOB_REPLICA_LISTEN": f"127.0.0.1:{grpc}",
-        "LEADERJOB_REPLICA_LISTEN_HTTP": f"127.0.0.1:{http}",
+    (copied,) = [rest.split() for word, rest in image if word == "COPY" and "container.toml" in rest]
+    text = (_ROOT / copied[0]).read_text().replace("/var/lib/leaderjob", str(tmp_path / "state"))
+    text = text.replace("0.0.0.0:7070", f"127.0.0.1:{grpc}").replace("0.0.0.0:8080", f"127.0.0.1:{http}")
+    (tmp_path / copied[1]).write_text(text)
+    settings = {
         "LEADERJOB_ETCD_ENDPOINTS": etcd.endpoint,
         "LEADERJOB_ETCD_NAMESPACE": namespace,
     }
@@ -244,7 +245,9 @@ def test_the_steps_of_the_container_make_a_replica_that_is_found_healthy(
     check = [str(container / "opt/leaderjob/bin/python"), str(_DEPLOY / "healthcheck.py")]
 
     def health() -> tuple[int, str]:
-        asked = subprocess.run(check, env=kept, capture_output=True, text=True, timeout=30, check=False)
+        asked = subprocess.run(
+            check, env=kept, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
         return asked.returncode, asked.stdout.strip()
 
     assert health()[0] == 1, "nobody is there yet"

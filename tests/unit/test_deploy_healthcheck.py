@@ -40,11 +40,13 @@ def serve(leader: Store) -> Iterator[Serve]:
         server.close()
 
 
-def check(port: int, **more: str) -> tuple[int, str]:
-    """The exit code, and what was printed."""
+def check(port: int | None, *arguments: str, cwd: Path | None = None) -> tuple[int, str]:
+    """The exit code, and what was printed. :param port: is in a variable; None: there is no such variable."""
+    variables = {} if port is None else {"LEADERJOB_REPLICA_LISTEN_HTTP": f"0.0.0.0:{port}"}
     done = subprocess.run(
-        [sys.executable, str(_SCRIPT)],
-        env={"PATH": os.environ["PATH"], "LEADERJOB_REPLICA_LISTEN_HTTP": f"0.0.0.0:{port}"} | more,
+        [sys.executable, str(_SCRIPT), *arguments],
+        env={"PATH": os.environ["PATH"]} | variables,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=30,
@@ -61,9 +63,26 @@ def test_a_replica_is_as_healthy_as_it_says(serve: Serve, status: HTTPStatus, co
 
 def test_a_replica_whose_ports_are_encrypted_is_asked_over_tls(serve: Serve, tmp_path: Path) -> None:
     certificates = Authority(tmp_path).issue("replica", "replica-1.example.com")
-    port = serve(HTTPStatus.OK, certificates)
-    assert check(port, LEADERJOB_TLS_CERT=str(certificates.cert)) == (0, "what it says\n")
-    assert check(port)[0] == 1
+    assert check(serve(HTTPStatus.OK, certificates)) == (0, "what it says\n")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_port_is_found_in_the_settings_file_and_variables_come_first(
+    serve: Serve, tmp_path: Path, named: bool
+) -> None:
+    port, (nobody,) = serve(HTTPStatus.OK, None), free_ports(1)
+    file = tmp_path / ("mounted.toml" if named else "leaderjob.toml")
+    file.write_text(f'[replica]\nlisten_http = "0.0.0.0:{port}"\n')
+    arguments = [str(file)] if named else []
+    assert check(None, *arguments, cwd=tmp_path) == (0, "what it says\n")
+    file.write_text(f'[replica]\nlisten_http = "0.0.0.0:{nobody}"\n')
+    assert check(None, *arguments, cwd=tmp_path)[0] == 1
+    assert check(port, *arguments, cwd=tmp_path)[0] == 0
+
+
+def test_where_no_port_is_set_that_is_told(tmp_path: Path) -> None:
+    code, said = check(None, cwd=tmp_path)
+    assert (code, "leaderjob.toml" in said) == (1, True)
 
 
 def test_a_replica_that_does_not_answer_is_not_healthy() -> None:
