@@ -37,19 +37,21 @@ faults: venv-dev ## run faults and models in every variant: minutes, where the t
 check: venv-dev ## lint, formatting, types, and the layers of the architecture
 	@echo "check: ruff" && $(BIN)/ruff check --quiet
 	@echo "check: ruff format" && $(BIN)/ruff format --check --quiet
-	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/contest
+	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/contest
 	@echo "check: import-linter" && if ! report=$$($(BIN)/lint-imports --no-logo 2>&1); then echo "$$report"; exit 1; fi
 
 .PHONY: format
 format: venv-dev ## format the code and fix what can be fixed without asking
 	@$(BIN)/ruff check --quiet --fix && $(BIN)/ruff format --quiet
 
-.PHONY: bench bench-footprint bench-etcd
-bench: bench-footprint bench-etcd ## measure all that can be measured here, beside peers where there are any
+.PHONY: bench bench-footprint bench-etcd bench-failover
+bench: bench-footprint bench-etcd bench-failover ## measure all that can be measured here, beside peers where there are any
 bench-footprint: venv-dev ## measure a replica's footprint: memory, processor time, start-up
 	@$(BIN)/python benchmarks/footprint.py $(ARGS)
 bench-etcd: venv-dev ## measure the etcd client beside others, and beside the bare stubs
 	@$(BIN)/python benchmarks/coordination.py $(ARGS)
+bench-failover: venv-dev ## measure how long nobody leads when a leader goes
+	@$(BIN)/python benchmarks/failover.py $(ARGS)
 
 .PHONY: build
 build: venv-dev ## build the wheel and the source distribution into dist/

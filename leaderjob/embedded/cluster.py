@@ -59,6 +59,11 @@ class ReplicaProcess:
                 "its last words:\n  " + "\n  ".join(lines)
             )
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it was started."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def kill(self) -> None:
         """SIGKILL, at once; returns when it is gone. It may be started again."""
         if self._process is not None:
