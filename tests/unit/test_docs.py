@@ -21,3 +21,9 @@ def test_links_between_pages_lead_somewhere() -> None:
                 broken.append(f"{page.name}: {target}")
 
     assert broken == []
+
+
+def test_the_tests_that_a_page_names_are_there() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(r"`((?:unit|integration|faults|property)/test_[^`]*\.py)`", page.read_text()):
+            assert list((ROOT / "tests").glob(name)), f"{page.name} names {name}"
