@@ -3,6 +3,7 @@
 Its port is that of ``LEADERJOB_REPLICA_LISTEN_HTTP``, else of ``listen_http`` in the settings' file: the one that is
 named as argument, else ``leaderjob.toml`` in the current directory. Whether the port is encrypted is found out by
 asking; whose certificate it shows is not checked, for nobody else can listen at this port of this container.
+The host is that of the setting too, unless it stands for all addresses.
 
 The standard library only: this is run every ten seconds.
 """
@@ -17,12 +18,15 @@ from pathlib import Path
 TIMEOUT_S = 1.8
 
 
-def port() -> int:
-    address = os.environ.get("LEADERJOB_REPLICA_LISTEN_HTTP")
-    if not address:
+def address() -> tuple[str, int]:
+    """Host and port to ask at."""
+    listen_http = os.environ.get("LEADERJOB_REPLICA_LISTEN_HTTP")
+    if not listen_http:
         settings = tomllib.loads(Path(sys.argv[1] if len(sys.argv) > 1 else "leaderjob.toml").read_text())
-        address = str(settings["replica"]["listen_http"])
-    return int(address.rpartition(":")[2])
+        listen_http = str(settings["replica"]["listen_http"])
+    host, _, port = listen_http.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    return "localhost" if host in ("0.0.0.0", "::") else host, int(port)
 
 
 def ask(connection: http.client.HTTPConnection) -> tuple[int, str]:
@@ -39,13 +43,13 @@ def main() -> int:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        where = port()
+        host, port = address()
         try:
-            status, said = ask(http.client.HTTPConnection("localhost", where, timeout=TIMEOUT_S))
+            status, said = ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S))
         except ConnectionRefusedError:
             raise
         except (OSError, http.client.HTTPException):
-            encrypted = http.client.HTTPSConnection("localhost", where, timeout=TIMEOUT_S, context=context)
+            encrypted = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
             status, said = ask(encrypted)
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         print(f"no answer from /healthz: {type(error).__name__}: {error}")
