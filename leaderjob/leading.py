@@ -253,7 +253,12 @@ class Leading:
         election = Election(self._etcd, self._keys.election, token_floor=history.token_floor)
         fast = self._settings.election.takeover_fast
         leadership = await campaign_and_let_pass(
-            lambda: election.campaign(session, candidate.to_bytes(), witness=witness if fast else None),
+            lambda: election.campaign(
+                session,
+                candidate.to_bytes(),
+                witness=witness if fast else None,
+                proclaims=lambda: candidate.model_copy(update={"leading_since": utcnow()}).to_bytes(),
+            ),
             self._feed,
             member.replica,
             token_floor=history.token_floor,
@@ -263,14 +268,13 @@ class Leading:
         if self._leaving:
             stepdown.ask(_STOPS)
         try:
-            leading = candidate.model_copy(update={"leading_since": utcnow()})
-            revision = await election.proclaim(leadership, leading.to_bytes())
             self._membership.set(role=Role.LEADER)
-            await self._catch_up(leadership, revision)
+            await self._catch_up(leadership)
             after_ms = (
                 None if leadership.free_at is None else round((boottime() - leadership.free_at) * 1000, 1)
             )
             emit(Events.TAKES_OFFICE, term=leadership.term.token, after_ms=after_ms)
+            session.renew_now()  # trust counts from the keepalive before the win
             async with Alarm() as alarm:
                 await serve_term(self._office(leadership, history, alarm, stepdown), self._assignments)
         finally:
@@ -282,9 +286,11 @@ class Leading:
                 await election.resign(leadership, stepdown.reason or "resigned")
             emit(Events.TERM_ENDED, term=leadership.term.token, reason=leadership.reason)
 
-    async def _catch_up(self, leadership: Leadership, revision: int) -> None:
+    async def _catch_up(self, leadership: Leadership) -> None:
         """Wait until the feed shows all that earlier terms wrote. :raises TermLost: the term ended first."""
-        caught_up = asyncio.ensure_future(self._feed.until(lambda view: view.revision >= revision))
+        caught_up = asyncio.ensure_future(
+            self._feed.until(lambda view: view.revision >= leadership.won_revision)
+        )
         ended = asyncio.ensure_future(leadership.wait_ended())
         try:
             await asyncio.wait({caught_up, ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,11 +7,11 @@ acknowledgement; see ``election.py``. Time is always counted from when a keepali
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from leaderjob.clock import boottime
 from leaderjob.errors import SettingsError
@@ -73,6 +73,7 @@ class Session:
         self._reason = ""
         self._beat_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._beside: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, etcd: Etcd, timing: Timing) -> Self:
@@ -102,6 +103,9 @@ class Session:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
+        for task in (beside := list(self._beside)):
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         if not self.is_lost:
             self._lose("closed")
             with suppress(EtcdError, TimeoutError):
@@ -132,6 +136,23 @@ class Session:
         """Send the next keepalive at once."""
         self._beat_now.set()
 
+    async def renew(self) -> None:
+        """Renew the lease once more. :raises LeaseNotFound: it is gone. :raises EtcdError: no answer."""
+        sent_at = boottime()
+        await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
+        self.acknowledged_at = max(self.acknowledged_at, sent_at)
+
+    def beside(self, tidying: Coroutine[Any, Any, None], name: str) -> None:
+        """Have something done that nobody waits for, and that time does too where etcd does not answer."""
+
+        async def tidy() -> None:
+            with suppress(EtcdError):
+                await tidying
+
+        task = asyncio.create_task(tidy(), name=name)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
     def _lose(self, reason: str) -> None:
         self._reason = reason
         self._lost.set()
@@ -142,7 +163,7 @@ class Session:
             sent_at = boottime()
             try:
                 await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
-                self.acknowledged_at = sent_at
+                self.acknowledged_at = max(self.acknowledged_at, sent_at)
                 if self.on_acknowledged is not None:
                     await self.on_acknowledged(sent_at)
                 failed = False

@@ -25,7 +25,7 @@ def test_a_handover_among_a_hundred_candidates_wakes_one_and_keeps_their_order(t
                 terms = await through_all(campaigns)
             tokens = [leadership.term.token for _, leadership in terms]
             assert tokens == sorted(set(tokens))
-            looks = [one.client.ranged.qsize() for one, _ in terms]
+            looks = [one.client.claimed.qsize() for one, _ in terms]
             assert looks == [1, *[2] * (CANDIDATES - 1)], (
                 "once when it came, once when the one before it went"
             )

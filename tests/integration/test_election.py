@@ -6,7 +6,8 @@ from contextlib import aclosing
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Etcd, EtcdUnavailable, KeyValue, LeaseNotFound, Put
+from leaderjob.etcd import EtcdUnavailable, KeyValue, LeaseNotFound, Put
+from leaderjob.etcd.stream import stream
 from leaderjob.model.term import Term
 from leaderjob.recipes import CampaignLost, Election, NotLeader, SessionLost, TermLost, fence
 from tests.support.candidates import Place, campaigning
@@ -18,6 +19,15 @@ from tests.support.streams import run_with_streams
 @pytest.fixture
 def place(etcd: EmbeddedEtcd, namespace: str) -> Place:
     return Place(etcd.endpoint, namespace)
+
+
+async def seen_gone(predecessor: KeyValue) -> str:
+    return "it was seen to be gone"
+
+
+async def never() -> str:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
 
 
 # Winning
@@ -78,22 +88,22 @@ def test_a_handover_wakes_the_next_candidate_and_nobody_else(place: Place) -> No
                 await place.until(2)
                 async with campaigning(third, session_3):
                     await place.until(3)
-                    await third_client.ranged.get()
+                    await third_client.claimed.get()
                     await first.resign(leadership)
                     await winning
                     for _ in range(10):  # whoever else was woken has asked again by then
                         await third_client.get(place.prefix)
-                    assert third_client.ranged.empty()
+                    assert third_client.claimed.empty()
 
     run_with_streams(main(), timeout_s=5)
 
 
 def test_a_win_is_declared_only_after_the_own_key_was_read_again(place: Place) -> None:
-    """The key vanishes right after the listing that showed it as the first one."""
+    """The key vanishes right before the claim arrives that would have won."""
 
     async def main() -> None:
         async with place.candidate() as (election, session, client), place.outside() as operator:
-            client.after_range = lambda: operator.delete(f"{place.prefix}{session.lease_id:x}")
+            client.before_claim = lambda: operator.delete(f"{place.prefix}{session.lease_id:x}")
             with pytest.raises(CampaignLost):
                 await election.campaign(session, b"")
 
@@ -106,11 +116,11 @@ def test_a_candidate_whose_key_was_made_anew_by_somebody_else_has_lost(place: Pl
             key = f"{place.prefix}{session.lease_id:x}"
 
             async def replace() -> None:
-                client.after_range = None
+                client.before_claim = None
                 await operator.delete(key)
                 await operator.put(key, b"")
 
-            client.after_range = replace
+            client.before_claim = replace
             with pytest.raises(CampaignLost):
                 await election.campaign(session, b"")
 
@@ -209,7 +219,7 @@ def test_a_cancelled_campaign_leaves_no_key(place: Place) -> None:
             leadership = await first.campaign(session_1, b"")
             async with campaigning(second, session_2):
                 await place.until(2)
-                await client.ranged.get()
+                await client.claimed.get()
             standing = await first.etcd.range(place.prefix)
             assert [kv.key for kv in standing.kvs] == [leadership.term.key]
             assert not session_2.is_lost
@@ -223,10 +233,10 @@ def test_a_campaign_that_fails_leaves_no_key(place: Place) -> None:
             raise EtcdUnavailable([place.endpoint], "no quorum")
 
         async with place.candidate() as (election, session, client):
-            client.after_range = fail
+            client.before_claim = fail
             with pytest.raises(EtcdUnavailable):
                 await election.campaign(session, b"")
-            client.after_range = None
+            client.before_claim = None
             assert await election.leader() is None
             assert not session.is_lost
 
@@ -307,9 +317,7 @@ def test_an_observer_sees_each_leader_and_what_it_proclaims_and_that_there_is_no
     run_with_streams(main(), timeout_s=5)
 
 
-def test_a_verdict_deletes_the_predecessors_key_and_ends_its_lease(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_verdict_deletes_the_predecessors_key_and_ends_its_lease(place: Place) -> None:
     async def main() -> None:
         async with (
             place.candidate() as (first, session_1, _),
@@ -322,20 +330,60 @@ def test_a_verdict_deletes_the_predecessors_key_and_ends_its_lease(
                 told.put_nowait(predecessor)
                 return "it was seen to be gone"
 
-            async def revoke(lease_id: int) -> None:
-                await place.until(1)  # the key is gone by now, and everybody has heard of it
-                await asyncio.sleep(0.1)
-                await Etcd.revoke(client, lease_id)
-
-            monkeypatch.setattr(client, "revoke", revoke)
             await second.campaign(session_2, b"two", witness=witness)
-            monkeypatch.undo()
             assert told.get_nowait().value == b"one"
             assert await client.get(deposed.term.key) is None
-            with pytest.raises(LeaseNotFound):
-                await client.keep_alive(session_1.lease_id, timeout_s=1)
             session_1.renew_now()
             await session_1.wait_lost()
             await deposed.wait_ended()
+            with pytest.raises(LeaseNotFound):
+                await client.keep_alive(session_1.lease_id, timeout_s=1)
+
+    run_with_streams(main(), timeout_s=5)
+
+
+def test_a_claim_over_a_dead_leader_deletes_it_wins_and_proclaims_in_one_write(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        place = Place(etcd.endpoint, namespace)
+        async with (
+            place.candidate() as (first, session_1, _),
+            place.candidate() as (second, session_2, _),
+            place.outside() as client,
+        ):
+            deposed = await first.campaign(session_1, b"one")
+            won = await second.campaign(session_2, b"two", witness=seen_gone, proclaims=lambda: b"two leads")
+            (key,) = await place.until(1)
+            assert (key.value, key.mod_revision) == (b"two leads", won.won_revision)
+            batch = await anext(
+                aiter(stream(client.connection, deposed.term.key, start_revision=won.won_revision))
+            )
+            assert [event.deleted for event in batch.events] == [True]
+            assert batch.revision == won.won_revision
+
+    run_with_streams(main(), timeout_s=5)
+
+
+def test_a_verdict_on_one_in_the_middle_wins_nothing(place: Place) -> None:
+    async def main() -> None:
+        async with (
+            place.candidate() as (first, session_1, _),
+            place.candidate() as (second, session_2, _),
+            place.candidate() as (third, session_3, _),
+        ):
+            leads = await first.campaign(session_1, b"one")
+            async with campaigning(second, session_2, b"two"):
+                await place.until(2)
+
+                async def witness(predecessor: KeyValue) -> str:
+                    return await (seen_gone(predecessor) if predecessor.value == b"two" else never())
+
+                winning = asyncio.create_task(third.campaign(session_3, b"three", witness=witness))
+                await session_2.wait_lost()
+                assert [key.value for key in await place.until(2)] == [b"one", b"three"]
+                assert not winning.done()
+                await first.resign(leads)
+                assert (await winning).won_revision > leads.won_revision
 
     run_with_streams(main(), timeout_s=5)

@@ -196,10 +196,10 @@ def test_a_keepalive_acknowledged_while_the_win_is_proved_does_not_count_for_it(
             await client.acknowledged.get()
             sent_at = session.acknowledged_at
 
-            def acknowledge() -> None:
+            async def acknowledge() -> None:
                 session.acknowledged_at = boottime() + 5
 
-            client.before_proof = acknowledge
+            client.before_claim = acknowledge
             client.reads_fail = True
             leadership = await election.campaign(session, b"")
             assert leadership.trusted_until == sent_at + TIMING.ttl_s - TIMING.margin_s

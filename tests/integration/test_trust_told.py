@@ -96,7 +96,7 @@ def test_who_takes_over_knows_since_when_the_way_was_free(etcd: EmbeddedEtcd, na
             leadership = await one.campaign(session, b"")
             assert leadership.free_at is None, "nobody was before it"
             following = asyncio.create_task(other.campaign(second, b""))
-            await client.ranged.get()  # it knows whom to wait for
+            await client.claimed.get()  # it knows whom to wait for
             await one.resign(leadership)
             next_one = await following
             assert next_one.free_at is not None

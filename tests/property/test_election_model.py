@@ -96,15 +96,15 @@ class Delete:
 
 
 @dataclass(frozen=True)
-class DeleteOnceListed(_One):
-    """The key vanishes after the candidate's next listing, and a keepalive is acknowledged before the
-    candidate draws its conclusions from what it has listed."""
+class DeleteAtItsClaim(_One):
+    """The key vanishes just before the candidate's next claim arrives, and a keepalive is acknowledged between the
+    two."""
 
     async def take(self, electorate: Electorate) -> None:
         candidate = self.of(electorate)
 
         async def delete() -> None:
-            candidate.client.after_range = None
+            candidate.client.before_claim = None
             session = candidate.session
             mine = [
                 kv for kv in await electorate.keys() if session is not None and kv.lease == session.lease_id
@@ -120,7 +120,7 @@ class DeleteOnceListed(_One):
             except TimeoutError:
                 return
 
-        candidate.client.after_range = delete
+        candidate.client.before_claim = delete
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ _QUICK: list[st.SearchStrategy[Step]] = [
     st.builds(Leave, _NUMBERS),
     st.builds(Revoke, _NUMBERS),
     st.builds(Delete, st.booleans()),
-    st.builds(DeleteOnceListed, _NUMBERS),
+    st.builds(DeleteAtItsClaim, _NUMBERS),
     st.builds(Obstruct, st.sampled_from(["0", "z"])),
     st.builds(Reset, _NUMBERS),
     st.builds(Cut, _NUMBERS, st.booleans(), st.booleans()),
@@ -258,7 +258,7 @@ async def _live_through(server: EmbeddedEtcd, count: int, steps: list[Step]) -> 
 )
 @example(count=2, steps=[Stand(0), Pass(0.05), Stand(1), Pass(0.05), Expire(0)])
 @example(count=2, steps=[Stand(0), Pass(0.05), Stand(1), Pass(0.05), Expire(1), Resign(0)])
-@example(count=2, steps=[DeleteOnceListed(0), Stand(0), Pass(0.3), Stand(1), Pass(0.3)])
+@example(count=2, steps=[DeleteAtItsClaim(0), Stand(0), Pass(0.3), Stand(1), Pass(0.3)])
 @example(count=2, steps=[Stand(0), Pass(0.05), Obstruct("0"), Stand(1), Pass(0.05), Delete(oldest=True)])
 def _hold_against_the_model(server: EmbeddedEtcd, count: int, steps: list[Step]) -> None:
     run_with_streams(_live_through(server, count, steps), timeout_s=120)

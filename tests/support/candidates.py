@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from leaderjob.clock import boottime
-from leaderjob.etcd import Compare, Etcd, EtcdUnavailable, KeyValue, Op, RangeResult, TxnResult, follow
+from leaderjob.etcd import Compare, Etcd, EtcdUnavailable, KeyValue, Op, TxnResult, follow
 from leaderjob.recipes import Election, Leadership, Session, Timing
 
 TIMING = Timing(ttl_s=10, margin_s=2)
@@ -13,19 +13,17 @@ SHORT = Timing(ttl_s=2, margin_s=0.9, keepalive_s=0.2)
 
 
 class Observed(Etcd):
-    """Tells when keepalives that were acknowledged had been sent (``acknowledged``), and of each range.
+    """Tells when keepalives that were acknowledged had been sent (``acknowledged``), and of each claim to office.
 
-    Reads fail while ``reads_fail`` is set; ``after_range`` runs between a range and its use, and
-    ``before_proof`` before a transaction that looks like a fence.
+    Reads fail while ``reads_fail`` is set; ``before_claim`` runs when a claim is laid, before etcd hears of it.
     """
 
     def __init__(self, endpoints: Sequence[str]) -> None:
         super().__init__(endpoints)
         self.acknowledged = asyncio.Queue[float]()
-        self.ranged = asyncio.Queue[None]()
+        self.claimed = asyncio.Queue[None]()
         self.reads_fail = False
-        self.after_range: Callable[[], Awaitable[object]] | None = None
-        self.before_proof: Callable[[], object] | None = None
+        self.before_claim: Callable[[], Awaitable[object]] | None = None
 
     async def keep_alive(self, lease_id: int, *, timeout_s: float) -> int:
         sent_at = boottime()
@@ -38,13 +36,6 @@ class Observed(Etcd):
             raise EtcdUnavailable(self.connection.endpoints, "no quorum")
         return await super().get(key, revision=revision)
 
-    async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
-        found = await super().range(prefix, revision=revision)
-        self.ranged.put_nowait(None)
-        if self.after_range is not None:
-            await self.after_range()
-        return found
-
     async def txn(
         self,
         compares: Sequence[Compare] = (),
@@ -53,9 +44,13 @@ class Observed(Etcd):
         *,
         repeatable: bool = False,
     ) -> TxnResult:
-        if self.before_proof is not None and len(compares) == 2:
-            self.before_proof()
-        return await super().txn(compares, success, failure, repeatable=repeatable)
+        is_claim = any(compare.prefix for compare in compares)
+        if is_claim and self.before_claim is not None:
+            await self.before_claim()
+        result = await super().txn(compares, success, failure, repeatable=repeatable)
+        if is_claim:
+            self.claimed.put_nowait(None)
+        return result
 
 
 class Place:

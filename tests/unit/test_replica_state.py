@@ -126,7 +126,9 @@ def led(*, confirmed_s_ago: float) -> Snapshot:
         async with Etcd(["127.0.0.1:1"]) as etcd:
             session = Session(etcd, 1, Timing(ttl_s=10, margin_s=2), 10, boottime())
             term = Term(prefix="p/", lease_id=1, create_revision=7)
-            leadership = Leadership(etcd, session, term, confirmed_at=boottime() - confirmed_s_ago)
+            leadership = Leadership(
+                etcd, session, term, confirmed_at=boottime() - confirmed_s_ago, won_revision=1
+            )
             return state_of(view_of(), MEMBER, leadership)
 
     return run_async(main())

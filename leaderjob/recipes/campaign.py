@@ -1,0 +1,255 @@
+"""One candidate's way to office: it enters the queue, waits for the one before it, and claims.
+
+What this does differently from etcd's own recipe (etcd ``client/v3/concurrency/election.go``), and why:
+
+* A win is declared only by a transaction that shows the candidate's own key, and none before it. etcd's Go
+  recipe looks at nothing but the deletion of the key before, and can report a leadership whose lease is gone.
+* That transaction, the claim, also proclaims: who comes to office is seen in it one round trip earlier.
+* With a witness the claim can be laid over a dead predecessor: if that one's key is first in line, and the own
+  key is there, it deletes that one's key, wins and proclaims at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from leaderjob.clock import boottime
+from leaderjob.etcd import (
+    AmbiguousWrite,
+    Compacted,
+    Delete,
+    Etcd,
+    EtcdError,
+    Get,
+    KeyValue,
+    Op,
+    Put,
+    TxnResult,
+    absent,
+    created_at,
+    none_created_before,
+)
+from leaderjob.etcd.stream import stream
+from leaderjob.model.term import Term
+from leaderjob.recipes.errors import CampaignLost
+from leaderjob.recipes.leadership import Leadership
+from leaderjob.recipes.session import Session
+from leaderjob.telemetry.events import Events, emit
+
+_WITHDRAW_TIMEOUT_S = 1.0
+
+Witness = Callable[[KeyValue], Awaitable[str]]
+"""Watches the candidate under a key by other means than etcd; returns, with the evidence, once its
+process is certainly gone, and not before."""
+
+Proclaims = Callable[[], bytes]
+"""Makes what others see of a candidate once it leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim came to.
+
+    :param confirms: boot time at which the last keepalive was sent that was acknowledged before the claim was laid:
+        a win confirms this one, and none that is acknowledged meanwhile.
+    """
+
+    confirms: float
+    result: TxnResult
+
+    @property
+    def won(self) -> bool:
+        return self.result.succeeded
+
+    @property
+    def standing(self) -> list[KeyValue]:
+        """Where it was not won: who stands, first in line first."""
+        return sorted(self.result.range(0).kvs, key=lambda kv: kv.create_revision)
+
+
+class Campaign:
+    """See :meth:`Election.campaign`."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        prefix: str,
+        session: Session,
+        *,
+        token_floor: int,
+        witness: Witness | None,
+        proclaims: Proclaims | None,
+    ) -> None:
+        self._etcd = etcd
+        self._prefix = prefix
+        self._session = session
+        self._token_floor = token_floor
+        self._witness = witness
+        self._proclaims = proclaims
+        self._free_at: float | None = None
+        self._announced: str | None = None
+
+    async def win(self, value: bytes) -> Leadership:
+        """Stand, and return when office is won. Fails or is cancelled: leaves no key behind."""
+        session = self._session
+        session.check()
+        key = f"{self._prefix}{session.lease_id:x}"
+        emit(Events.CAMPAIGN_STARTED, key=key)
+        try:
+            create_revision = await self._enter(key, value)
+            term = Term(self._prefix, session.lease_id, create_revision, self._token_floor)
+            claim = await self._wait_for_office(term)
+        except BaseException:
+            await self._withdraw(key)
+            raise
+        return Leadership(
+            self._etcd,
+            session,
+            term,
+            confirmed_at=claim.confirms,
+            won_revision=claim.result.revision,
+            free_at=self._free_at,
+        )
+
+    async def _enter(self, key: str, value: bytes) -> int:
+        """Create the candidate's key, or find it; returns its create revision."""
+        while True:
+            self._session.check()
+            try:
+                result = await _to_the_end(
+                    self._etcd.txn([absent(key)], [Put(key, value, lease=self._session.lease_id)], [Get(key)])
+                )
+            except AmbiguousWrite:
+                # The key bears our lease's id, so whichever try creates it, it is ours, and the
+                # other one finds it there.
+                continue
+            if result.succeeded:
+                return result.revision
+            found = result.range(0).first
+            if found is not None:
+                return found.create_revision
+
+    async def _wait_for_office(self, term: Term) -> Claim:
+        """Return the claim that won."""
+        claim = await self._claim(term)
+        while not (claim.won and self._is_fresh(claim.confirms)):
+            if claim.won:
+                claim = await self._claim(term)
+                continue
+            standing = claim.standing
+            if not any((kv.key, kv.create_revision) == (term.key, term.create_revision) for kv in standing):
+                raise CampaignLost(f"candidate {term.key} was deleted while it was waiting")
+            before = [kv for kv in standing if kv.create_revision < term.create_revision]
+            if before and before[-1].lease:
+                claim = await self._after_a_change(before, term, claim.result.revision)
+                continue
+            if before:
+                await self._remove_leaseless(before[-1])
+            claim = await self._claim(term)
+        return claim
+
+    def _is_fresh(self, sent_at: float) -> bool:
+        """Whether a win may be trusted that confirms a keepalive sent at that boot time."""
+        return boottime() < sent_at + self._session.ttl_s - self._session.margin_s
+
+    async def _claim(self, term: Term, over: KeyValue | None = None) -> Claim:
+        """Win if nobody is before this candidate; or nobody but the one that this is laid over."""
+        session = self._session
+        session.check()
+        if not self._is_fresh(session.acknowledged_at):
+            await session.renew()
+        confirms = session.acknowledged_at
+        first = over or term
+        compares = [
+            created_at(term.key, term.create_revision),
+            none_created_before(term.prefix, first.create_revision),
+        ]
+        success: list[Op] = []
+        if over is not None:
+            compares.append(created_at(over.key, over.create_revision))
+            success.append(Delete(over.key))
+        if self._proclaims is not None:
+            success.append(Put(term.key, self._proclaims(), lease=term.lease_id))
+        result = await self._etcd.txn(compares, success, [Get(self._prefix, prefix=True)], repeatable=True)
+        return Claim(confirms, result)
+
+    async def _after_a_change(self, before: list[KeyValue], term: Term, revision: int) -> Claim:
+        """Wait until another claim is worth while, and lay it."""
+        predecessor = before[-1]
+        if self._announced != predecessor.key:
+            self._announced = predecessor.key
+            emit(Events.WAITING_FOR_PREDECESSOR, key=predecessor.key, ahead=len(before))
+        waits = [
+            self._deleted(predecessor.key, revision),
+            self._deleted(term.key, revision),
+            self._session.wait_lost(),
+            asyncio.sleep(self._session.ttl_s),  # a watch can lag without bound: look again now and then
+        ]
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(wait) for wait in waits]
+        verdict = asyncio.ensure_future(self._witness(predecessor)) if self._witness is not None else None
+        if verdict is not None:
+            tasks.append(verdict)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._free_at = boottime()
+            for task in done:
+                task.result()
+            # Not among the waits: there the news of what it does itself would cut it short.
+            if verdict is None or verdict not in done:
+                return await self._claim(term)
+            return await self._act_on(verdict.result(), predecessor, term)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deleted(self, key: str, revision: int) -> None:
+        """Return when ``key`` was deleted after ``revision``, or when that can no longer be told."""
+        with suppress(Compacted):
+            async with aclosing(stream(self._etcd.connection, key, start_revision=revision + 1)) as batches:
+                async for batch in batches:
+                    if any(event.deleted for event in batch.events):
+                        return
+
+    async def _act_on(self, evidence: str, dead: KeyValue, term: Term) -> Claim:
+        """Act on a verdict: delete the dead candidate's key by compare, then end its lease; and claim."""
+        emit(Events.VERDICT, key=dead.key, evidence=evidence)
+        # Who was before that one when this candidate came may be gone, so that nobody is but the dead.
+        claim = await self._claim(term, over=dead)
+        if claim.won or await self._remove(dead):
+            self._session.beside(self._etcd.revoke(dead.lease), f"revoke {dead.lease:x}")
+        return claim if claim.won else await self._claim(term)
+
+    async def _remove(self, kv: KeyValue) -> bool:
+        """Delete that very key; whether it was there."""
+        result = await self._etcd.txn(
+            [created_at(kv.key, kv.create_revision)], [Delete(kv.key)], repeatable=True
+        )
+        return result.succeeded
+
+    async def _remove_leaseless(self, kv: KeyValue) -> None:
+        """A key without a lease would block the election for ever."""
+        emit(Events.CANDIDATE_WITHOUT_LEASE, key=kv.key, create_revision=kv.create_revision)
+        await self._remove(kv)
+
+    async def _withdraw(self, key: str) -> None:
+        """Leave no key behind. Where etcd does not answer, the lease takes the key with it."""
+        with suppress(EtcdError, TimeoutError):
+            async with asyncio.timeout(_WITHDRAW_TIMEOUT_S):
+                await self._etcd.delete(key)
+
+
+async def _to_the_end(writing: Coroutine[Any, Any, TxnResult]) -> TxnResult:
+    """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would
+    arrive after whatever is done to take it back."""
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_WITHDRAW_TIMEOUT_S)
+        raise
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
