@@ -5,7 +5,6 @@ are the attempt's log. Imports the SDK and the standard library only, so that a 
 of ours in it that could get in its way. ``protocol.py`` describes the messages.
 """
 
-import asyncio
 import inspect
 import logging
 import math
@@ -63,7 +62,7 @@ def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> dict[str, 
         )
         value = job(context, **request.params)
         if inspect.iscoroutine(value):
-            value = asyncio.run(_cancelled_by(stop, value))
+            value = _run(value, stop)
         end = _returned(value)
     except RetryLater as error:
         end = _retry_later(error)
@@ -75,16 +74,23 @@ def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> dict[str, 
     return end
 
 
-async def _cancelled_by(stop: StopRequest, coroutine: Coroutine[Any, Any, object]) -> object:
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(coroutine)
-    stop.on_request = lambda: loop.call_soon_threadsafe(task.cancel)
-    if stop.requested:
-        task.cancel()
-    try:
-        return await task
-    finally:
-        stop.on_request = None
+def _run(coroutine: Coroutine[Any, Any, object], stop: StopRequest) -> object:
+    """What the coroutine returns. SIGTERM cancels it."""
+    # Costs a worker as much time to import as all else together, and few jobs are coroutines.
+    import asyncio  # noqa: PLC0415
+
+    async def cancelled_by_a_stop() -> object:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(coroutine)
+        stop.on_request = lambda: loop.call_soon_threadsafe(task.cancel)
+        if stop.requested:
+            task.cancel()
+        try:
+            return await task
+        finally:
+            stop.on_request = None
+
+    return asyncio.run(cancelled_by_a_stop())
 
 
 def _returned(value: object) -> dict[str, Json]:

@@ -337,3 +337,13 @@ def test_a_job_counts_as_done_only_if_it_ended_before_it_was_stopped(
     assert end.outcome is outcome
     assert (end.result == 5) == (outcome is Outcome.SUCCEEDED)
     assert (end.reason is None) == (outcome is Outcome.SUCCEEDED)
+
+
+def test_a_worker_does_not_pay_for_asyncio_unless_its_job_uses_it(tmp_path: Path) -> None:
+    """Importing it takes as long as all else that a worker imports."""
+
+    async def main() -> None:
+        end = await attempt(requested(tmp_path, "ordinary:imported", module="asyncio"), tmp_path)
+        assert (end.outcome, end.result) == (Outcome.SUCCEEDED, False)
+
+    run_async(main())

@@ -77,3 +77,8 @@ def reports_and_waits(ctx: JobContext, times: int, until: str) -> None:
 @job
 def reports_nonsense(ctx: JobContext) -> None:
     ctx.progress(float("nan"), 1)
+
+
+@job
+def imported(ctx: JobContext, module: str) -> bool:
+    return module in sys.modules
