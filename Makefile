@@ -31,13 +31,13 @@ test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
 
 .PHONY: faults
 faults: venv-dev ## run faults and models in every variant: minutes, where the tests take seconds
-	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property $(ARGS)
+	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property tests/integration/test_benchmark_takeover.py $(ARGS)
 
 .PHONY: check
 check: venv-dev ## lint, formatting, types, and the layers of the architecture
 	@echo "check: ruff" && $(BIN)/ruff check --quiet
 	@echo "check: ruff format" && $(BIN)/ruff format --check --quiet
-	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/contest
+	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/soak.py benchmarks/contest benchmarks/takeover benchmarks/endurance
 	@echo "check: import-linter" && if ! report=$$($(BIN)/lint-imports --no-logo 2>&1); then echo "$$report"; exit 1; fi
 
 .PHONY: format
@@ -50,8 +50,12 @@ bench-footprint: venv-dev ## measure a replica's footprint: memory, processor ti
 	@$(BIN)/python benchmarks/footprint.py $(ARGS)
 bench-etcd: venv-dev ## measure the etcd client beside others, and beside the bare stubs
 	@$(BIN)/python benchmarks/coordination.py $(ARGS)
-bench-failover: venv-dev ## measure how long nobody leads when a leader goes
+bench-failover: venv-dev ## measure how long nobody leads when a leader goes, beside others: ARGS="--trials 200 --write"
 	@$(BIN)/python benchmarks/failover.py $(ARGS)
+
+.PHONY: soak
+soak: venv-dev ## keep a healthy cluster under load for twenty minutes: nobody may lose office, no fire may be missed
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 .PHONY: build
 build: venv-dev ## build the wheel and the source distribution into dist/

@@ -1,0 +1,1 @@
+"""A healthy cluster under load, for long: what is written down meanwhile, and what it shows."""
