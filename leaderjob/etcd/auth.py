@@ -21,8 +21,6 @@ from leaderjob.etcd.errors import AuthenticationFailed
 from leaderjob.etcd.rpc import Stubs, rpc
 from leaderjob.telemetry.events import Events, emit
 
-Metadata = tuple[tuple[str, str], ...]
-
 _EXPIRED = ("invalid auth token", "revision of auth store is old", "revision in header is old")
 _NOT_ENABLED = "authentication is not enabled"
 _NOBODY = "user name is empty"
@@ -37,13 +35,26 @@ class User:
     password: Callable[[], str]
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What etcd knows us by. ``asked_at`` and ``renew_at`` are boot times in seconds."""
+
+    text: str
+    asked_at: float
+    renew_at: float
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes along with a call."""
+        return (("token", self.text),)
+
+
 class Auth:
     """The token in use, made when it is first needed. No user, no token."""
 
     def __init__(self, user: User | None) -> None:
         self._user = user
-        self._token: str | None = None
-        self._renew_at = math.inf
+        self._token: Token | None = None
         self._needless = False
         self._asking = asyncio.Lock()
 
@@ -56,35 +67,45 @@ class Auth:
     def user_name(self) -> str | None:
         return self._user.name if self._user else None
 
-    async def metadata(self, stubs: Stubs, *, timeout_s: float) -> Metadata:
-        """What to send along with a call.
+    async def token(self, stubs: Stubs, *, timeout_s: float) -> Token | None:
+        """The one to send along with a call; None: etcd asks nobody.
 
         :raises AuthenticationFailed: the user or the password is wrong.
+        :raises TimeoutError: there was none in time; nothing was sent but the question.
         :raises grpc.aio.AioRpcError: the member does not answer; nothing was sent but the question.
         """
         if self._user is None or self._needless:
-            return ()
-        async with self._asking:
-            if self._token is None or boottime() >= self._renew_at:
-                asked_at = boottime()
+            return None
+        # Also for the time that another call, which asks already, keeps this one waiting.
+        async with asyncio.timeout(timeout_s), self._asking:
+            if self._token is None or boottime() >= self._token.renew_at:
                 self._token = await self._ask(self._user, stubs, timeout_s)
-                self._renew_at = asked_at + _USED_FOR * lifetime_s(self._token or "")
-        return (("token", self._token),) if self._token is not None else ()
+            return self._token
 
-    def expired(self, error: Any) -> bool:
-        """Whether a call was refused for its token alone; then the next one gets a new one."""
+    def expired(self, error: Any, used: Token | None) -> bool:
+        """Whether a call was refused for the token alone that it ``used``; then the next one gets another."""
         details = error.details() or ""
-        if self._needless and _NOBODY in details:  # authentication was switched on meanwhile
-            self._needless = False
-            return True
-        return any(text in details for text in _EXPIRED) and self.forget()
+        if used is None:
+            return _NOBODY in details and self._replace(used)
+        return is_about_token(details) and self._replace(used)
 
-    def forget(self) -> bool:
-        """Get a new token for the next call; whether there was one."""
-        had, self._token = self._token is not None, None
-        return had
+    def denied(self, used: Token | None, began_at: float) -> bool:
+        """Whether a watch, begun at this boot time, was perhaps refused for its token alone; then the next one gets
+        another. Of a token that has run out etcd may say there what it says of a missing permission: the first that
+        was made for the watch itself tells."""
+        return (used is None or used.asked_at < began_at) and self._replace(used)
 
-    async def _ask(self, user: User, stubs: Stubs, timeout_s: float) -> str | None:
+    def _replace(self, used: Token | None) -> bool:
+        """Whether the next call gets another token. Many may have ``used`` the same, and each is refused: only the
+        first finds it still there, and the others must not drop the one that came after it."""
+        if used is None:
+            self._needless = False  # authentication was switched on meanwhile
+        elif self._token is used:
+            self._token = None
+        return self._user is not None
+
+    async def _ask(self, user: User, stubs: Stubs, timeout_s: float) -> Token | None:
+        asked_at = boottime()
         request = rpc.AuthenticateRequest(name=user.name, password=user.password())
         try:
             response = await stubs.auth.Authenticate(request, timeout=timeout_s)
@@ -97,7 +118,13 @@ class Auth:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise AuthenticationFailed(user.name) from error
             raise
-        return str(response.token)
+        text = str(response.token)
+        return Token(text, asked_at, asked_at + _USED_FOR * lifetime_s(text))
+
+
+def is_about_token(refusal: str) -> bool:
+    """Whether etcd's words are on the token, and not on what its user may do."""
+    return any(text in refusal for text in _EXPIRED)
 
 
 def lifetime_s(token: str) -> float:

@@ -9,8 +9,8 @@ from leaderjob.etcd.connection import Connection
 from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRefused, ValueTooLarge
 from leaderjob.etcd.lease import keep_alive_once
 from leaderjob.etcd.rpc import rpc
-from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Op, Txn, TxnResult, txn_result
-from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, key_range
+from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Get, Op, Txn, TxnResult, txn_result
+from leaderjob.etcd.values import KeyValue, Newest, RangeResult, encode_key, key_range
 from leaderjob.tls import CertificateFiles
 
 _PAGE_KEYS = 1000
@@ -86,19 +86,24 @@ class Etcd:
                 raise Compacted(past) from refused
             raise
 
-    async def newest(self, prefix: str) -> tuple[int, int]:
-        """How many keys begin with ``prefix``, and the highest ``mod_revision`` among them (0: no key)."""
+    async def newest(self, prefix: str, *, revision: int = 0) -> Newest:
+        """What tells whether anything has changed among the keys that begin with ``prefix``.
+
+        :raises Compacted: ``revision`` is no longer there.
+        """
         start, end = key_range(prefix, prefix=True)
         request = rpc.RangeRequest(
             key=start,
             range_end=end,
             limit=1,
+            revision=revision,
             keys_only=True,
             sort_order=rpc.RangeRequest.DESCEND,
             sort_target=rpc.RangeRequest.MOD,
         )
         response = await self._read(request)
-        return int(response.count), max((int(kv.mod_revision) for kv in response.kvs), default=0)
+        highest = max((int(kv.mod_revision) for kv in response.kvs), default=0)
+        return Newest(int(response.count), highest, int(response.header.revision))
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
         """Write unconditionally; returns the revision. :raises AmbiguousWrite: it may be done or not."""
@@ -107,11 +112,16 @@ class Etcd:
         response = await self.connection.call(lambda stubs: stubs.kv.Put, request, repeatable=False)
         return int(response.header.revision)
 
-    async def delete(self, key: str, *, prefix: bool = False) -> int:
-        """Delete a key, or all that begin with it; returns how many there were."""
+    async def delete(self, key: str, *, prefix: bool = False, within_s: float | None = None) -> int:
+        """Delete a key, or all that begin with it; returns how many there were.
+
+        :param within_s: the deadline of all tries together. :raises AmbiguousWrite: it may be done or not.
+        """
         start, end = key_range(key, prefix=prefix)
         request = rpc.DeleteRangeRequest(key=start, range_end=end)
-        response = await self.connection.call(lambda stubs: stubs.kv.DeleteRange, request, repeatable=False)
+        response = await self.connection.call(
+            lambda stubs: stubs.kv.DeleteRange, request, repeatable=False, within_s=within_s
+        )
         return int(response.deleted)
 
     async def txn(
@@ -121,16 +131,26 @@ class Etcd:
         failure: Sequence[Op] = (),
         *,
         repeatable: bool = False,
+        within_s: float | None = None,
     ) -> TxnResult:
         """One transaction.
 
-        :param repeatable: committing it twice is as good as once (it only reads, say).
+        :param repeatable: committing it twice is as good as once (it only reads, say): where there is no answer
+            it is sent to the next endpoint.
+        :param within_s: the deadline of all tries together. Each has a share of it, so that an endpoint which says
+            nothing leaves time for the next one.
         :raises AmbiguousWrite: it may be done, not done, or be done later.
         :raises ValueTooLarge: it is over etcd's limits, and was not sent.
         """
         request = Txn(tuple(compares), tuple(success), tuple(failure)).request()
         _check_size("a transaction", request.ByteSize())
-        response = await self.connection.call(lambda stubs: stubs.kv.Txn, request, repeatable=repeatable)
+        response = await self.connection.call(
+            lambda stubs: stubs.kv.Txn,
+            request,
+            repeatable=repeatable,
+            writes=not all(isinstance(op, Get) for op in (*success, *failure)),
+            within_s=within_s,
+        )
         return txn_result(response)
 
     async def grant(self, ttl_s: int) -> tuple[int, int]:
@@ -149,14 +169,18 @@ class Etcd:
             raise EtcdError(f"etcd refused to grant a lease: {response.error}")
         return int(response.ID), int(response.TTL)
 
-    async def revoke(self, lease_id: int) -> None:
-        """End a lease and delete the keys on it; one that is gone already is not an error."""
+    async def revoke(self, lease_id: int, *, within_s: float | None = None) -> None:
+        """End a lease and delete the keys on it; one that is gone already is not an error.
+
+        :param within_s: the deadline of all tries together.
+        """
         try:
             await self.connection.call(
                 lambda stubs: stubs.lease.LeaseRevoke,
                 rpc.LeaseRevokeRequest(ID=lease_id),
                 repeatable=True,
                 linearizable=False,
+                within_s=within_s,
             )
         except RequestRefused as refused:
             if "lease not found" not in str(refused):

@@ -1,4 +1,4 @@
-"""Channels to the endpoints, and how a call finds its way: deadlines, failover, our own errors."""
+"""How a call finds its way: deadlines, failover, our own errors."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from leaderjob.etcd.auth import Auth, Metadata, User
+from leaderjob.etcd.auth import Auth, User
+from leaderjob.etcd.channels import Channels
 from leaderjob.etcd.endpoints import Endpoints
 from leaderjob.etcd.errors import (
-    AmbiguousWrite,
     EtcdError,
     EtcdUnavailable,
     HistoryWentBack,
@@ -23,25 +23,16 @@ from leaderjob.etcd.errors import (
 )
 from leaderjob.etcd.permissions import wanted
 from leaderjob.etcd.rpc import Stubs
-from leaderjob.tls import CertificateFiles, Fresh
+from leaderjob.etcd.tries import Tries
+from leaderjob.tls import CertificateFiles
 
 HAS_LEADER = (("hasleader", "true"),)
 """Metadata: a member that is cut off from its quorum refuses such a call instead of answering from memory."""
 
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # Not below the 5 s that etcd's server tolerates (--grpc-keepalive-min-time).
-    ("grpc.keepalive_time_ms", 6000),
-    ("grpc.keepalive_timeout_ms", 3000),
-    # What ends a connection that has gone silent; by default only after a minute, whatever is said above.
-    ("grpc.http2.ping_timeout_ms", 3000),
-    ("grpc.http2.max_pings_without_data", 0),
+_TRANSIENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
 )
 _NEVER_SENT = (
     "failed to connect",
@@ -67,11 +58,11 @@ _MEANINGS = {
 }
 """What gRPC says of a connection that fails, in lower case, and what that means for us."""
 
-_PAUSE_BETWEEN_TRIES_S = 0.05
+NO_ANSWER = "no answer in time"
 
 
 class Connection:
-    """One channel per endpoint; calls go to the current one and move on to the next when it fails.
+    """Calls go to the endpoint in use, and move on to the next when it fails.
 
     :param call_timeout_s: the deadline of one try. Below a third of the TTL, so that a keepalive that
         runs into a dead member has time for another.
@@ -90,17 +81,13 @@ class Connection:
         self._endpoints = Endpoints(endpoints)
         self.call_timeout_s = call_timeout_s
         self.auth = Auth(user)
-        self._certificates = Fresh(certificates, CertificateFiles.read) if certificates is not None else None
-        self._pem = self._certificates.get() if self._certificates is not None else None
-        self._channels: dict[str, Any] = {}
-        self._retired: list[Any] = []
+        self.channels = Channels(certificates)
         self._cluster_id: int | None = None
         self.on_round_trip: Callable[[float], None] = lambda seconds: None
         """Told how long each call took that was answered."""
         self._highest_revision = 0
         self._went_back: HistoryWentBack | None = None
         self._life = 0
-        self._closed = False
 
     @property
     def endpoint(self) -> str:
@@ -126,41 +113,8 @@ class Connection:
         """The next calls go to other endpoints than ``failed``, for a while."""
         self._endpoints.failed(failed)
 
-    def stubs(self, endpoint: str) -> Stubs:
-        if self._closed:
-            raise EtcdError("this etcd client is closed")
-        if endpoint not in self._channels:
-            channel = self._channel(endpoint)
-            self._channels[endpoint] = (channel, Stubs(channel))
-        stubs: Stubs = self._channels[endpoint][1]
-        return stubs
-
-    def _channel(self, endpoint: str) -> Any:
-        if self._pem is None:
-            return grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
-        credentials = grpc.ssl_channel_credentials(self._pem.ca, self._pem.key, self._pem.cert)
-        return grpc.aio.secure_channel(endpoint, credentials, options=_CHANNEL_OPTIONS)
-
-    def use_new_certificates(self) -> None:
-        """Connect anew, by the next call, if the files have changed: a channel keeps what it began with.
-
-        What is under way on the old connections ends by itself.
-        """
-        pem = self._certificates.get() if self._certificates is not None else None
-        if pem is not self._pem:
-            self._pem = pem
-            self._retired.extend(channel for channel, _ in self._channels.values())
-            self._channels = {}
-
-    async def metadata(self, endpoint: str, *, timeout_s: float | None = None) -> Metadata:
-        """What to send along with a call there: see :meth:`Auth.metadata`."""
-        return await self.auth.metadata(self.stubs(endpoint), timeout_s=timeout_s or self.call_timeout_s)
-
     async def close(self) -> None:
-        self._closed = True
-        channels, self._channels = self._channels, {}
-        for channel in (*self._retired, *(channel for channel, _ in channels.values())):
-            await channel.close(None)
+        await self.channels.close()
 
     async def call(
         self,
@@ -168,73 +122,81 @@ class Connection:
         request: Any,
         *,
         repeatable: bool,
+        writes: bool = False,
         linearizable: bool = True,
+        within_s: float | None = None,
     ) -> Any:
         """One unary call, tried on every endpoint at most twice.
 
         :param repeatable: doing it twice is as good as once. What is not, is tried again only where
             it surely was never sent.
+        :param writes: it matters whether it was done, although it is repeatable.
+        :param within_s: the deadline of all tries together; each has a share of it, of ``call_timeout_s`` at most.
         :raises EtcdUnavailable: nothing was done. :raises AmbiguousWrite: it is not known.
-        :raises RequestRefused: etcd refused it (or a subclass).
+        :raises RequestRefused: etcd refused it (or a subclass), and nothing was done.
         :raises HistoryWentBack: the store did; from then on nothing is sent, because each write would
             bring its revision nearer to what was seen before, until nobody could tell.
         """
         if self._went_back is not None:
             raise HistoryWentBack(self._went_back.known, self._went_back.found)
         known, life = self._highest_revision, self._life
-        failures: dict[str, str] = {}
-        for attempt in range(2 * len(self.endpoints)):
-            if attempt and attempt % len(self.endpoints) == 0:
-                await asyncio.sleep(_PAUSE_BETWEEN_TRIES_S)
+        writes = writes or not repeatable
+        tries = Tries(self.endpoints, try_timeout_s=self.call_timeout_s, within_s=within_s, writes=writes)
+        while (timeout_s := await tries.another()) is not None:
             endpoint = self.endpoint
-            sent = False
             try:
-                metadata = await self.metadata(endpoint) if self.auth.is_needed else ()
-                sent, sent_at = True, time.monotonic()
-                response = await method(self.stubs(endpoint))(
-                    request, timeout=self.call_timeout_s, metadata=metadata
-                )
-            except asyncio.CancelledError:
-                if not cancelled_by_peer():
+                response = await self._try(method, request, endpoint, timeout_s=timeout_s, writes=writes)
+            except _TokenRefused as refused:
+                tries.token_refused(endpoint, str(refused))
+            except _Unanswered as failed:
+                self.move_on(endpoint)
+                tries.failed(endpoint, str(failed), may_be_done=failed.may_be_done)
+                if failed.may_be_done and not repeatable:
+                    break
+                await self.channels.renew()
+            except EtcdError as refusal:
+                outcome = tries.outcome(refusal)
+                if outcome is refusal:
                     raise
-                self.move_on(endpoint)
-                if sent and not repeatable:
-                    raise AmbiguousWrite(endpoint, "the server cancelled it") from None
-                failures[endpoint] = "the server cancelled it"
-                continue
-            except grpc.aio.AioRpcError as error:
-                failures[endpoint] = describe(error)
-                if self.auth.expired(error):
-                    continue
-                self._settle(error, endpoint, request, repeatable or not sent)
-                self.move_on(endpoint)
-                self.use_new_certificates()
-                continue
-            self.on_round_trip(time.monotonic() - sent_at)
-            compared = linearizable and life == self._life
-            self._check_header(response.header, endpoint, known if compared else None)
-            return response
-        detail = "; ".join(f"{endpoint}: {failure}" for endpoint, failure in failures.items())
-        raise EtcdUnavailable(self.endpoints, detail if len(failures) > 1 else next(iter(failures.values())))
+                raise outcome from refusal
+            else:
+                compared = linearizable and life == self._life
+                self._check_header(response.header, endpoint, known if compared else None)
+                return response
+        raise tries.outcome()
 
-    def _settle(self, error: grpc.aio.AioRpcError, endpoint: str, request: Any, repeatable: bool) -> None:
-        """Return if the call may be tried elsewhere, raise our own error if not."""
-        code, details = error.code(), (error.details() or "").lower()
-        transient = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-        # How a member that has lost its quorum puts it that the caller's time is up: Go's own words.
-        transient = transient or (code is grpc.StatusCode.UNKNOWN and details.startswith("context "))
-        if transient and (repeatable or any(text in details for text in _NEVER_SENT)):
-            return
-        if any(text in details for text in _RETRIABLE_REFUSALS):
-            return
-        # INTERNAL is how a stream that breaks in the middle may end: the write may have been done.
-        broken = code is grpc.StatusCode.INTERNAL and not repeatable
-        if transient or broken or code is grpc.StatusCode.CANCELLED:
-            self.move_on(endpoint)
-            raise AmbiguousWrite(endpoint, describe(error)) from error
-        if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-            raise PermissionDenied(self.auth.user_name, wanted(request)) from error
-        raise refusal(error, endpoint) from error
+    async def _try(
+        self, method: Callable[[Stubs], Any], request: Any, endpoint: str, *, timeout_s: float, writes: bool
+    ) -> Any:
+        """The answer of one endpoint. :raises EtcdError: what it refused for good, and did not do."""
+        began_at, token, sent_at = time.monotonic(), None, None
+        try:
+            async with self.channels.use(endpoint) as stubs:
+                if self.auth.is_needed:
+                    token = await self.auth.token(stubs, timeout_s=timeout_s)
+                sent_at = time.monotonic()
+                left_s = max(0.0, began_at + timeout_s - sent_at)
+                response = await method(stubs)(
+                    request, timeout=left_s, metadata=token.metadata if token else ()
+                )
+        except asyncio.CancelledError:
+            if not cancelled_by_peer():
+                raise
+            raise _Unanswered("the server cancelled it", may_be_done=sent_at is not None) from None
+        except TimeoutError:
+            raise _Unanswered(NO_ANSWER, may_be_done=False) from None
+        except grpc.aio.AioRpcError as error:
+            if self.auth.expired(error, token):
+                raise _TokenRefused(describe(error)) from error
+            if sent_at is not None and _may_be_done(error, writes=writes):
+                raise _Unanswered(describe(error), may_be_done=True) from error
+            if _is_transient(error) or _is_retriable(error):
+                raise _Unanswered(describe(error), may_be_done=False) from error
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                raise PermissionDenied(self.auth.user_name, wanted(request)) from error
+            raise _refusal(error, endpoint) from error
+        self.on_round_trip(time.monotonic() - sent_at)
+        return response
 
     def check_cluster(self, header: Any, endpoint: str) -> None:
         """:raises OtherCluster: the answer with this header comes from another cluster than the first one."""
@@ -267,7 +229,39 @@ def cancelled_by_peer() -> bool:
     return task is not None and task.cancelling() == 0
 
 
-def refusal(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
+class _TokenRefused(Exception):
+    """A try was refused for its token alone, and not done; the next one gets a new token."""
+
+
+class _Unanswered(Exception):
+    """A try came to nothing, and another endpoint may do better. :param may_be_done: it was sent."""
+
+    def __init__(self, detail: str, *, may_be_done: bool) -> None:
+        super().__init__(detail)
+        self.may_be_done = may_be_done
+
+
+def _is_transient(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the connection or the member is at fault, and not what was asked for."""
+    if error.code() is grpc.StatusCode.UNKNOWN:
+        # How a member that has lost its quorum puts it that the caller's time is up: Go's own words.
+        return _details(error).startswith("context ")
+    return error.code() in _TRANSIENT
+
+
+def _is_retriable(error: grpc.aio.AioRpcError) -> bool:
+    return any(text in _details(error) for text in _RETRIABLE_REFUSALS)
+
+
+def _may_be_done(error: grpc.aio.AioRpcError, *, writes: bool) -> bool:
+    """Whether what was sent may be done in spite of this answer."""
+    if any(text in _details(error) for text in (*_RETRIABLE_REFUSALS, *_NEVER_SENT)):
+        return False
+    # INTERNAL is how a stream that breaks in the middle may end. A read says with it what is wrong.
+    return _is_transient(error) or (writes and error.code() is grpc.StatusCode.INTERNAL)
+
+
+def _refusal(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
     """Our error for what etcd refused."""
     details = error.details() or ""
     if "user name is empty" in details:
@@ -283,9 +277,13 @@ def describe(error: grpc.aio.AioRpcError) -> str:
     """Why a call got no answer, in a few words."""
     details = (error.details() or "").strip()
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "no answer in time"
+        return NO_ANSWER
     lowered = details.lower()
     for text, meaning in _MEANINGS.items():
         if text in lowered:
             return meaning
     return details.splitlines()[0][:200] if details else error.code().name.lower()
+
+
+def _details(error: grpc.aio.AioRpcError) -> str:
+    return (error.details() or "").lower()

@@ -12,7 +12,8 @@ class EtcdError(LeaderjobError):
 
 
 class EtcdUnavailable(EtcdError):
-    """No endpoint answered; nothing was written. Trying again later is safe."""
+    """No endpoint answered; nothing was written, except perhaps that a lease was granted or revoked. Trying again
+    later is safe."""
 
     def __init__(self, endpoints: Sequence[str], detail: str) -> None:
         super().__init__(
@@ -25,7 +26,7 @@ class EtcdUnavailable(EtcdError):
 
 
 class AmbiguousWrite(EtcdError):
-    """A write got no answer in time: it may be done, not done, or be done later.
+    """A write was sent and got no answer in time: it may be done, not done, or be done later.
 
     Reading back does not settle it. Write the same records again under the same compare
     (``mod_revision``): if that succeeds the old one can no longer land; if it fails, read.

@@ -5,13 +5,14 @@ one that hangs on a dead member is simply tried elsewhere: there is no stream wh
 """
 
 import asyncio
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer, describe
 from leaderjob.etcd.errors import EtcdUnavailable
-from leaderjob.etcd.rpc import rpc
+from leaderjob.etcd.rpc import Stubs, rpc
 
 
 async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: float) -> int:
@@ -25,15 +26,8 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
     """
     endpoint = connection.endpoint
     try:
-        metadata = await connection.metadata(endpoint, timeout_s=timeout_s)
-    except grpc.aio.AioRpcError as error:
-        connection.move_on(endpoint)
-        raise EtcdUnavailable([endpoint], f"keepalive failed: {describe(error)}") from error
-    call = connection.stubs(endpoint).lease.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
-    try:
-        async with asyncio.timeout(timeout_s):
-            await call.write(rpc.LeaseKeepAliveRequest(ID=lease_id))
-            response = await call.read()
+        async with connection.channels.use(endpoint) as stubs:
+            response = await _answer(connection, stubs, lease_id, timeout_s)
     except TimeoutError:
         connection.move_on(endpoint)
         raise EtcdUnavailable([endpoint], f"no answer to a keepalive within {timeout_s:g} s") from None
@@ -43,19 +37,28 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
         connection.move_on(endpoint)
         raise EtcdUnavailable([endpoint], "it cancelled a keepalive") from None
     except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-        detail = str(error)
-        if isinstance(error, grpc.aio.AioRpcError):
-            detail = describe(error)
-            connection.auth.expired(error)
         connection.move_on(endpoint)
+        detail = describe(error) if isinstance(error, grpc.aio.AioRpcError) else str(error)
         raise EtcdUnavailable([endpoint], f"keepalive failed: {detail}") from error
-    finally:
-        call.cancel()
     if response is grpc.aio.EOF:
         connection.move_on(endpoint)
         raise EtcdUnavailable([endpoint], "it closed the stream of a keepalive")
     connection.check_cluster(response.header, endpoint)
     return int(response.TTL)
+
+
+async def _answer(connection: Connection, stubs: Stubs, lease_id: int, timeout_s: float) -> Any:
+    async with asyncio.timeout(timeout_s):
+        token = await connection.auth.token(stubs, timeout_s=timeout_s)
+        call = stubs.lease.LeaseKeepAlive(metadata=(*HAS_LEADER, *(token.metadata if token else ())))
+        try:
+            await call.write(rpc.LeaseKeepAliveRequest(ID=lease_id))
+            return await call.read()
+        except grpc.aio.AioRpcError as error:
+            connection.auth.expired(error, token)
+            raise
+        finally:
+            call.cancel()
 
 
 async def time_to_live(connection: Connection, lease_id: int) -> int | None:

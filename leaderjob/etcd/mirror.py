@@ -4,7 +4,8 @@ After a compaction there is no history to resume from: the prefix is listed agai
 sees the difference between the old and the new state as events. State, not silence.
 
 A watch may lag without bound, and one that waits for a revision which the store lost hears nothing at
-all. So after a while of silence a linearizable read tells whether anything was missed.
+all. So after a while of silence a linearizable read tells whether anything was missed. What is only late is
+not listed, because a listing tells no history: the watch is opened again where it stood.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from leaderjob.etcd.stream import RawBatch, RawEvent, stream
 from leaderjob.etcd.values import KeyValue, RangeResult
 
 LOOK_AGAIN_S = 30.0
+_LONGEST_PATIENCE = 8
+"""How many times as long as it should a watch may be silent that was opened again and again."""
 
 
 class EventKind(StrEnum):
@@ -72,11 +75,10 @@ async def follow(
         at = 0
         yield Batch(difference(state, listing), listing.revision, listed=True)
         state = {kv.key: kv for kv in listing.kvs}
-        raw_batches = stream(etcd.connection, prefix, start_revision=listing.revision + 1, prefix=True)
+        copy = _Copy(etcd, prefix, state, listing.revision)
         try:
-            current = _while_current(etcd, prefix, raw_batches, state, look_again_s)
-            async with aclosing(raw_batches), aclosing(current):
-                async for raw in current:
+            async with aclosing(_changes(copy, look_again_s)) as changes:
+                async for raw in changes:
                     yield Batch(
                         tuple([_apply(state, event) for event in raw.events]), raw.revision, listed=False
                     )
@@ -84,30 +86,88 @@ async def follow(
             continue
 
 
+@dataclass(slots=True)
+class _Copy:
+    """``state`` is what was below ``prefix`` at ``revision``."""
+
+    etcd: Etcd
+    prefix: str
+    state: dict[str, KeyValue]
+    revision: int
+
+    async def is_current(self) -> bool:
+        """Whether the store has the same keys now, or does not answer: then there is no news. Other keys would be of
+        another number, or one of them would have been modified later.
+
+        :raises _Diverged: at the revision of this copy, the store had other keys.
+        """
+        # Both as they are now: while the store answers, what is late may arrive.
+        revision = self.revision
+        known = len(self.state), max((kv.mod_revision for kv in self.state.values()), default=0)
+        try:
+            now = await self.etcd.newest(self.prefix)
+            if (now.keys, now.mod_revision) == known:
+                return True
+            if now.store_revision < revision:
+                raise _Diverged
+            then = await self.etcd.newest(self.prefix, revision=revision)
+        except EtcdUnavailable:
+            return True
+        except Compacted:
+            return False  # the watch will be told the same, if it has not come further
+        if (then.keys, then.mod_revision) != known:
+            raise _Diverged
+        return False
+
+
+class _Diverged(Exception):
+    """The store has another history than what was followed: it was restored."""
+
+
+async def _changes(copy: _Copy, look_again_s: float) -> AsyncGenerator[RawBatch, None]:
+    """What happens after the copy was made; ends when the store has another history.
+
+    :raises Compacted: what comes next is compacted away.
+    """
+    patience_s = look_again_s
+    while True:
+        batches = stream(
+            copy.etcd.connection, copy.prefix, start_revision=copy.revision + 1, prefix=True, progress=True
+        )
+        try:
+            async with aclosing(batches), aclosing(_while_current(copy, batches, patience_s)) as current:
+                async for batch in current:
+                    patience_s = look_again_s
+                    yield batch
+        except _Diverged:
+            return
+        # It may be slow, and would never arrive if it were opened again and again.
+        patience_s = min(patience_s * 2, _LONGEST_PATIENCE * look_again_s)
+
+
 async def _while_current(
-    etcd: Etcd,
-    prefix: str,
-    batches: AsyncGenerator[RawBatch, None],
-    state: dict[str, KeyValue],
-    look_again_s: float,
+    copy: _Copy, batches: AsyncGenerator[RawBatch, None], look_again_s: float
 ) -> AsyncGenerator[RawBatch, None]:
-    """What the watch brings; ends when it is silent although the store has other keys than ``state``.
+    """What the watch brings; ends when it is silent although the store has changed.
 
     One task reads and one looks again, both as long as the watch: to wait for either anew, batch after
     batch, costs as much as all else that is done with a batch.
+
+    :raises _Diverged: see :meth:`_Copy.is_current`.
     """
     heard: asyncio.Queue[RawBatch | None] = asyncio.Queue(1)
     silence = _Silence()
 
     async def read() -> None:
         async for batch in batches:
-            silence.end()
+            if batch.events:
+                silence.end()
             await heard.put(batch)
 
     async def look_again() -> None:
         while True:
             await silence.lasts(look_again_s)
-            if heard.empty() and await _has_changed(etcd, prefix, state) and silence.unbroken:
+            if heard.empty() and not await copy.is_current() and silence.unbroken:
                 return
 
     def wake(_: asyncio.Task[None]) -> None:
@@ -121,7 +181,9 @@ async def _while_current(
         while not heard.empty() or not any(task.done() for task in tasks):
             batch = await heard.get()
             if batch is not None:
-                yield batch
+                copy.revision = max(copy.revision, batch.revision)
+                if batch.events:
+                    yield batch
         for task in tasks:
             if task.done():
                 task.result()
@@ -150,17 +212,6 @@ class _Silence:
             await asyncio.sleep(left_s)
             began_at = self._began_at
         self.unbroken = True
-
-
-async def _has_changed(etcd: Etcd, prefix: str, state: dict[str, KeyValue]) -> bool:
-    """Whether the store has other keys below ``prefix``: it would have another number of them, or one
-    that was modified later. Where etcd does not answer there is no news."""
-    try:
-        count, newest = await etcd.newest(prefix)
-    except EtcdUnavailable:
-        return False
-    known = max((kv.mod_revision for kv in state.values()), default=0)
-    return count != len(state) or newest != known
 
 
 def difference(state: dict[str, KeyValue], listing: RangeResult) -> tuple[Event, ...]:

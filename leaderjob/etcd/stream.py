@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 
+from leaderjob.clock import boottime
+from leaderjob.etcd.auth import is_about_token
 from leaderjob.etcd.connection import HAS_LEADER, Connection, cancelled_by_peer
 from leaderjob.etcd.errors import Compacted, PermissionDenied
 from leaderjob.etcd.permissions import wanted
@@ -43,11 +45,18 @@ class RawBatch:
 
 
 async def stream(
-    connection: Connection, key: str, *, start_revision: int, prefix: bool = False, previous: bool = False
+    connection: Connection,
+    key: str,
+    *,
+    start_revision: int,
+    prefix: bool = False,
+    previous: bool = False,
+    progress: bool = False,
 ) -> AsyncGenerator[RawBatch, None]:
     """Everything that happens to ``key`` (or to all that begin with it) from ``start_revision`` on.
 
     :param previous: also fetch what was there before each event.
+    :param progress: also tell, by batches without events, up to which revision nothing has happened.
 
     Runs until it is closed. Broken streams are opened again, on another endpoint.
 
@@ -59,7 +68,6 @@ async def stream(
     request = rpc.WatchCreateRequest(key=start, range_end=end, progress_notify=True, prev_kv=previous)
     resume = start_revision
     pause_s = _FIRST_PAUSE_S
-    denied = False
     while True:
         # One earlier, and what comes twice is dropped: from the revision of a compaction on, etcd leaves out the
         # deletion at that very revision (etcd #18089), and from the one before it says that this is compacted.
@@ -68,54 +76,60 @@ async def stream(
         try:
             async with aclosing(_one_stream(connection, endpoint, request)) as batches:
                 async for batch in batches:
-                    pause_s, denied = _FIRST_PAUSE_S, False
+                    pause_s = _FIRST_PAUSE_S
                     if batch.events and batch.events[0].kv.mod_revision < resume:
                         fresh = tuple(event for event in batch.events if event.kv.mod_revision >= resume)
                         batch = RawBatch(fresh, batch.revision)  # noqa: PLW2901 - what came twice
                     resume = max(resume, batch.revision + 1)
-                    if batch.events:
+                    if batch.events or progress:
                         yield batch
-        except PermissionDenied:
-            # Of a token that has run out etcd says the same.
-            if denied or not connection.auth.forget():
-                raise
-            denied = True
+        except _TokenRefused:
             continue
         connection.move_on(endpoint)
-        connection.use_new_certificates()
+        await connection.channels.renew()
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
+class _TokenRefused(Exception):
+    """A stream may have been denied for its token alone; the next one gets a new token."""
+
+
 async def _one_stream(connection: Connection, endpoint: str, request: Any) -> AsyncGenerator[RawBatch, None]:
     """What one stream brings; returns when it breaks."""
-    try:
-        metadata = await connection.metadata(endpoint, timeout_s=_CREATED_TIMEOUT_S)
-    except grpc.aio.AioRpcError:
-        return
-    call = connection.stubs(endpoint).watch.Watch(metadata=(*HAS_LEADER, *metadata))
-    try:
-        async with asyncio.timeout(_CREATED_TIMEOUT_S):
-            await call.write(rpc.WatchRequest(create_request=request))
-            response = await call.read()
-        while response is not grpc.aio.EOF:
-            connection.check_cluster(response.header, endpoint)
-            if response.canceled:
-                if response.compact_revision:
-                    raise Compacted(response.compact_revision)
-                if "permission denied" in response.cancel_reason:
-                    raise PermissionDenied(connection.auth.user_name, wanted(request))
-                return
-            if not response.created:
-                yield _batch(response)
-            response = await call.read()
-    except asyncio.CancelledError:
-        if not cancelled_by_peer():
-            raise
-    except (TimeoutError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-        return
-    finally:
-        call.cancel()
+    began_at = boottime()
+    async with connection.channels.use(endpoint) as stubs:
+        try:
+            token = await connection.auth.token(stubs, timeout_s=_CREATED_TIMEOUT_S)
+        except (TimeoutError, grpc.aio.AioRpcError):
+            return
+        call = stubs.watch.Watch(metadata=(*HAS_LEADER, *(token.metadata if token else ())))
+        try:
+            async with asyncio.timeout(_CREATED_TIMEOUT_S):
+                await call.write(rpc.WatchRequest(create_request=request))
+                response = await call.read()
+            while response is not grpc.aio.EOF:
+                connection.check_cluster(response.header, endpoint)
+                if response.canceled:
+                    if response.compact_revision:
+                        raise Compacted(response.compact_revision)
+                    refused = "permission denied" in response.cancel_reason
+                    about_token = refused or is_about_token(response.cancel_reason)
+                    if about_token and connection.auth.denied(token, began_at):
+                        raise _TokenRefused
+                    if refused:
+                        raise PermissionDenied(connection.auth.user_name, wanted(request))
+                    return
+                if not response.created:
+                    yield _batch(response)
+                response = await call.read()
+        except asyncio.CancelledError:
+            if not cancelled_by_peer():
+                raise
+        except (TimeoutError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            return
+        finally:
+            call.cancel()
 
 
 def _batch(response: Any) -> RawBatch:

@@ -14,11 +14,12 @@ from typing import TypeVar
 from leaderjob.clock import boottime
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd.client import Etcd
-from leaderjob.etcd.errors import AmbiguousWrite, Compacted, EtcdUnavailable
-from leaderjob.etcd.txn import Delete, Get, Op, Put, TxnResult, modified_at
+from leaderjob.etcd.errors import AmbiguousWrite, Compacted, EtcdError, EtcdUnavailable, NoSpace
+from leaderjob.etcd.txn import Delete, Get, Op, Put, modified_at
 from leaderjob.etcd.values import KeyValue
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
+_PAUSE_BEFORE_RESEND_S = 0.1
 
 T = TypeVar("T")
 
@@ -49,7 +50,8 @@ class Transaction:
         self._revision = 0
         self._read: dict[str, KeyValue | None] = {}
         self._writes: dict[str, Put | Delete] = {}
-        self._receipt: str | None = None
+        self._created: set[str] = set()
+        self._choosing_revision = asyncio.Lock()
 
     async def get(self, key: str) -> bytes | None:
         """The value, which may be one that this transaction is going to write; None: there is no such key."""
@@ -68,13 +70,14 @@ class Transaction:
 
     async def create(self, key: str, value: bytes, *, lease: int = 0) -> None:
         """Put a key that must not be there yet, and that nobody else writes or deletes: from then on it tells
-        that the transaction was done, also where its commit got no answer.
+        that the transaction was done, also where its commit got no answer. (Not if this transaction deletes it,
+        before or after.)
 
         :raises KeyExists: it is there.
         """
         if await self.get(key) is not None:
             raise KeyExists(key)
-        self._receipt = key
+        self._created.add(key)
         self.put(key, value, lease=lease)
 
     async def commit(self, *, give_up_at: float) -> bool:
@@ -88,52 +91,72 @@ class Transaction:
         for key in self._writes:
             await self._find(key)
         keys = list(self._writes)
-        compares = [
-            modified_at(key, found.mod_revision if found is not None else 0)
-            for key, found in self._read.items()
-        ]
+        compares = [modified_at(key, _modified(found)) for key, found in self._read.items()]
         ops: list[Op] = list(self._writes.values())
+        keys = list(self._read)
         unanswered: AmbiguousWrite | None = None
         while True:
             try:
                 result = await self._etcd.txn(compares, ops, [Get(key) for key in keys])
             except AmbiguousWrite as error:
                 unanswered = error
-            except EtcdUnavailable:
+            except EtcdError as error:
                 if unanswered is None:
                     raise
+                if not isinstance(error, EtcdUnavailable | NoSpace):
+                    raise unanswered from error
             else:
                 if result.succeeded or unanswered is None:
                     return result.succeeded
-                return self._was_done(keys, result, unanswered)
+                now = {key: result.range(index).first for index, key in enumerate(keys)}
+                done = self._was_done(now, unanswered)
+                if done is not None:
+                    return done
             if boottime() >= give_up_at:
                 raise unanswered
-            await asyncio.sleep(_LONGEST_PAUSE_S / 10)
+            await asyncio.sleep(_PAUSE_BEFORE_RESEND_S)
 
-    def _was_done(self, keys: list[str], found: TxnResult, unanswered: AmbiguousWrite) -> bool:
-        """Whether the commit that got no answer was done, now that the same one was refused.
+    def _was_done(self, now: dict[str, KeyValue | None], unanswered: AmbiguousWrite) -> bool | None:
+        """Whether the commit that got no answer was done, now that the same one was refused; None: not yet, but
+        it may still be.
 
-        It can only have been done before that: a key does not come back to an earlier ``mod_revision``.
+        That is over once a key which was there has changed, because no key comes back to an earlier
+        ``mod_revision``. One that was absent may be absent again.
 
-        :raises AmbiguousWrite: what the keys are now does not tell.
+        :raises AmbiguousWrite: what the keys are now does not tell, and never will.
         """
-        now = {key: found.range(index).first for index, key in enumerate(keys)}
-        if self._receipt is not None:
-            return now[self._receipt] is not None
+        receipt = next((key for key in self._created if self._is_receipt(key)), None)
+        if receipt is not None and now[receipt] is not None:
+            return True
+        if all(
+            before is None or _modified(now[key]) == before.mod_revision for key, before in self._read.items()
+        ):
+            return None
+        if receipt is not None:
+            return False
         if any(_is_not(write, self._read[key], now[key]) for key, write in self._writes.items()):
             return False
         raise unanswered
 
+    def _is_receipt(self, key: str) -> bool:
+        """Whether the key is there only if this was done."""
+        return self._read[key] is None and isinstance(self._writes[key], Put)
+
     async def _find(self, key: str) -> KeyValue | None:
         if key in self._read:
             return self._read[key]
-        if self._revision:
-            found = await self._etcd.get(key, revision=self._revision)
-        else:
-            result = await self._etcd.txn((), [Get(key)], repeatable=True)
-            self._revision, found = result.revision, result.range(0).first
-        self._read[key] = found
-        return found
+        if not self._revision:
+            async with self._choosing_revision:
+                if not self._revision:
+                    result = await self._etcd.txn((), [Get(key)], repeatable=True)
+                    self._revision = result.revision
+                    return self._read.setdefault(key, result.range(0).first)
+        return self._read.setdefault(key, await self._etcd.get(key, revision=self._revision))
+
+
+def _modified(found: KeyValue | None) -> int:
+    """Its ``mod_revision``, as a compare has it: 0 where there is no such key."""
+    return 0 if found is None else found.mod_revision
 
 
 def _is_not(write: Put | Delete, before: KeyValue | None, now: KeyValue | None) -> bool:
@@ -166,8 +189,9 @@ async def transaction(
 
     :param timeout_s: for how long to try.
     :raises TransactionConflict: others were always first. :raises EtcdUnavailable: etcd does not answer.
-    :raises AmbiguousWrite: a commit got no answer, and it cannot be told whether it was done: others have
-        written the same keys since. Does not happen to who uses :meth:`Transaction.create`.
+    :raises AmbiguousWrite: a commit got no answer, and it cannot be told in time whether it was done: others have
+        written the same keys since. With :meth:`Transaction.create` it can, as soon as etcd answers again, unless
+        others have created a key that the body found absent, and it found no key that they changed.
     :raises ValueTooLarge: it reads and writes more than 128 keys, or is too large. Nothing was written.
     """
     give_up_at = boottime() + timeout_s

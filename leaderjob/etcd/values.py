@@ -46,6 +46,15 @@ class KeyValue(NamedTuple):
         return cls(decode_key(kv.key), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
 
 
+class Newest(NamedTuple):
+    """Of a range: how many keys there were, and the highest ``mod_revision`` among them (0: no key); and at which
+    revision the store itself was when it told."""
+
+    keys: int
+    mod_revision: int
+    store_revision: int
+
+
 @dataclass(frozen=True, slots=True)
 class RangeResult:
     """What a range held at ``revision``: ``count`` keys in all, of which ``kvs`` were asked for."""

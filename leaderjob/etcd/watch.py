@@ -15,7 +15,8 @@ async def watch(etcd: Etcd, prefix: str, *, since: int = 0) -> AsyncGenerator[Ev
                 print(event.kind, event.key, event.before, event.now)
 
     None is lost and none comes twice, across connections and members of etcd. Where etcd has compacted what
-    came next away, the events are the difference between the state that was told last and the state that is.
+    came next away, or was restored, the events are the difference between the state that was told last and the
+    state that is.
 
     Runs until it is closed. Keeps a copy of what is below the prefix.
 

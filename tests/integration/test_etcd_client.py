@@ -236,7 +236,7 @@ def test_every_key_begins_with_nothing(own_etcd: EmbeddedEtcd) -> None:
                     await client.put(key, b"")
                     assert [event.key for event in (await anext(batches)).events] == [key]
             assert (await client.range("")).count == 2
-            assert await client.newest("") == (2, 3)
+            assert await client.newest("") == (2, 3, 3)
             assert await client.delete("", prefix=True) == 2
             with pytest.raises(RequestRefused, match="key is not provided"):
                 await client.put("", b"")

@@ -248,10 +248,12 @@ def test_a_store_that_was_restored_from_an_older_backup_is_sent_nothing_more(
     run_with_streams(main())
 
 
+@pytest.mark.parametrize("passed", [False, True])
 def test_a_prefix_is_followed_on_in_a_store_that_lost_the_revision_it_waits_for(
-    own_etcd: EmbeddedEtcd, tmp_path: Path
+    own_etcd: EmbeddedEtcd, tmp_path: Path, passed: bool
 ) -> None:
-    """The watch that was under way asks for a revision which is to come: it hears nothing until then."""
+    """The watch that was under way asks for a revision which is to come: it hears nothing until then. Where the
+    restored store has ``passed`` that one already, it is not told either of what came before."""
 
     async def main() -> None:
         async with Etcd([own_etcd.endpoint]) as client, Etcd([own_etcd.endpoint]) as other:
@@ -267,6 +269,8 @@ def test_a_prefix_is_followed_on_in_a_store_that_lost_the_revision_it_waits_for(
                 }
                 await backup.restore()
                 await other.put("/prefix/new", b"")
+                for _ in range(150 if passed else 0):
+                    await other.put("/elsewhere", b"")
                 client.connection.accept_store()
                 events = (await anext(batches)).events
             assert [(event.kind, event.key) for event in events] == [

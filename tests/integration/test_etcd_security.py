@@ -1,6 +1,8 @@
 """An etcd that demands certificates, or users: what is given is used, and what is missing is named."""
 
 import asyncio
+import re
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -19,12 +21,14 @@ from leaderjob.etcd import (
     User,
     follow,
 )
-from leaderjob.etcd.auth import Auth
+from leaderjob.etcd.auth import Auth, Token
+from leaderjob.etcd.rpc import rpc
 from leaderjob.tls import CertificateFiles
 from tests.support.authority import Authority
+from tests.support.cuttable import Cuttable
 from tests.support.etcd import every_release
 from tests.support.loop import run_async
-from tests.support.secure_etcd import SecureEtcd
+from tests.support.secure_etcd import ROOT_PASSWORD, SecureEtcd
 from tests.support.streams import run_with_streams
 
 PASSWORD = "of-the-tester"
@@ -136,6 +140,48 @@ def test_renewed_certificates_are_used_without_a_restart(encrypted: SecureEtcd, 
     run_with_streams(main())
 
 
+def test_a_connection_with_former_certificates_is_closed_with_the_last_call_on_it(
+    encrypted: SecureEtcd, authority: Authority
+) -> None:
+    async def until_connected(count: int) -> None:
+        while connections_to(encrypted.secure_endpoint) != count:
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        files = authority.issue("client")
+        async with Etcd([encrypted.secure_endpoint], certificates=files) as client:
+            async with aclosing(follow(client, "/")) as batches:
+                await anext(batches)
+                await client.put("/key", b"1")
+                await anext(batches)
+                await until_connected(1)
+                for _ in range(2):
+                    authority.issue("client")
+                    await client.connection.channels.renew()
+                    await client.put("/key", b"2")
+                    await anext(batches)
+                    # Of those between, there is none; the first one still has the watch.
+                    await until_connected(2)
+            await until_connected(1)
+            await client.get("/key")
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def connections_to(endpoint: str) -> int:
+    """How many this process has open to this port of this machine, as the kernel has it."""
+    established, port = "01", f"{int(endpoint.rpartition(':')[2]):04X}"
+    ours = {str(opened.readlink()) for opened in Path("/proc/self/fd").iterdir() if opened.is_symlink()}
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]
+    ]
+    return sum(
+        row[2].endswith(f":{port}") and row[3] == established and f"socket:[{row[9]}]" in ours for row in rows
+    )
+
+
 def move(new: CertificateFiles, directory: Path, name: str) -> None:
     """Exchange the files, as a certificate manager does it."""
     assert new.ca is not None
@@ -244,6 +290,77 @@ def test_a_token_that_etcd_has_forgotten_is_replaced(asking: SecureEtcd) -> None
     run_with_streams(main())
 
 
+async def void_tokens(server: SecureEtcd) -> None:
+    """Give the user the password that it has: etcd forgets all its tokens."""
+    request = rpc.AuthUserChangePasswordRequest(name="tester", password=PASSWORD)
+    async with Etcd([server.endpoint], user=User("root", lambda: ROOT_PASSWORD)) as root:
+        await root.connection.call(
+            lambda stubs: stubs.auth.UserChangePassword, request, repeatable=True, linearizable=False
+        )
+
+
+@every_release("asking")
+def test_of_many_calls_whose_token_is_refused_all_are_sent_again(asking: SecureEtcd) -> None:
+    async def main() -> None:
+        async with signed_in(asking) as client:
+            await client.put("/mine/key", b"1")
+            await void_tokens(asking)
+            reads = (client.get("/mine/key") for _ in range(20))
+            for found in await asyncio.gather(*reads):
+                assert found is not None
+            await void_tokens(asking)
+            writes = (client.put(f"/mine/{number}", b"") for number in range(20))
+            assert len(set(await asyncio.gather(*writes))) == 20
+
+    run_with_streams(main())
+
+
+def watchers(server: SecureEtcd) -> int:
+    """How many watches the server has, in its own words: those that it denied are not among them."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{server.endpoint}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    found = re.search(r"^etcd_debugging_mvcc_watcher_total (\d+)$", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+@every_release("asking")
+def test_quiet_watches_outlive_every_token_and_every_connection(asking: SecureEtcd) -> None:
+    watches = 4
+
+    async def until_there_are(count: int, watching: "list[asyncio.Task[str]]") -> None:
+        while await asyncio.to_thread(watchers, asking) != count:
+            assert not any(task.done() for task in watching)
+            await asyncio.sleep(0.02)
+
+    async def next_event(client: Etcd) -> str:
+        async with aclosing(follow(client, "/mine/")) as batches:
+            await anext(batches)
+            (event,) = (await anext(batches)).events
+            return event.key
+
+    async def main() -> None:
+        user = User("tester", lambda: PASSWORD)
+        async with (
+            Cuttable(asking.endpoint) as proxy,
+            Etcd([proxy.endpoint], user=user) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            told = [group.create_task(next_event(client)) for _ in range(watches)]
+            await until_there_are(watches, told)
+            for _ in range(3):
+                await void_tokens(asking)
+                await proxy.refuse()
+                await until_there_are(0, told)
+                await proxy.accept()
+                await until_there_are(watches, told)
+            await client.put("/mine/key", b"1")
+            assert await asyncio.gather(*told) == ["/mine/key"] * watches
+
+    run_with_streams(main())
+
+
 @pytest.fixture
 def with_web_tokens(
     authority: Authority, tmp_path: Path, request: pytest.FixtureRequest
@@ -260,9 +377,9 @@ def test_a_token_that_says_when_it_runs_out_is_renewed_before_that(with_web_toke
     refused: list[str] = []
 
     class Refused(Auth):
-        def expired(self, error: Any) -> bool:
+        def expired(self, error: Any, used: Token | None) -> bool:
             refused.append(error.details())
-            return super().expired(error)
+            return super().expired(error, used)
 
     async def main() -> None:
         with_web_tokens.enable_users()

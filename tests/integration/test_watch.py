@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Batch, Compacted, Etcd, EventKind, Put, connection, follow
+from leaderjob.etcd import Batch, Compacted, Etcd, EventKind, Put, channels, follow
 from leaderjob.etcd.stream import RawEvent, stream
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
@@ -289,9 +289,9 @@ def test_a_watch_moves_on_when_its_member_goes_silent(
     """A network that drops everything closes nothing: only pings that stay unanswered tell."""
     ten_times_as_fast = [
         (name, value // 10 if name.endswith(("keepalive_time_ms", "timeout_ms")) else value)
-        for name, value in connection._CHANNEL_OPTIONS
+        for name, value in channels._CHANNEL_OPTIONS
     ]
-    monkeypatch.setattr(connection, "_CHANNEL_OPTIONS", ten_times_as_fast)
+    monkeypatch.setattr(channels, "_CHANNEL_OPTIONS", ten_times_as_fast)
 
     async def main() -> None:
         async with (

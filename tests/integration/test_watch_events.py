@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Compacted, Etcd, Event, EventKind, Put, RangeResult, follow, watch
+from leaderjob.etcd import Compacted, Etcd, Event, EventKind, Put, RangeResult, follow, stream, watch
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
 from tests.support.streams import run_with_streams
@@ -120,3 +120,42 @@ def test_a_compaction_between_the_pages_of_the_first_listing_is_not_seen(own_etc
         assert not Compacting.failures
 
     run_with_streams(main())
+
+
+def test_a_watch_that_is_late_is_not_listed_but_opened_again_where_it_stood(
+    etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection broke, and the read that looks whether all is well is answered before it has another."""
+    monkeypatch.setattr(stream, "_FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(stream, "_LONGEST_PAUSE_S", 60.0)
+    key = f"/{namespace}/a"
+
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            Etcd([proxy.endpoint]) as client,
+            Etcd([etcd.endpoint]) as other,
+            aclosing(follow(client, f"/{namespace}/", look_again_s=0.2)) as batches,
+        ):
+            await anext(batches)
+            await other.put(key, b"0")
+            await anext(batches)
+            for lost in (1, 2):  # twice, as what it stands on must have moved along
+                await proxy.refuse()
+                for number in range(5):
+                    await other.put(key, f"{lost}.{number}".encode())
+                await other.put(f"/{namespace}/b", b"passing")
+                await other.delete(f"/{namespace}/b")
+                await proxy.accept()
+                events: list[Event] = []
+                while len(events) < 7:
+                    batch = await anext(batches)
+                    assert not batch.listed
+                    events += batch.events
+                assert [event.now and event.now.value for event in events] == [
+                    *(f"{lost}.{number}".encode() for number in range(5)),
+                    b"passing",
+                    None,
+                ]
+
+    run_with_streams(main(), timeout_s=15)

@@ -14,7 +14,7 @@ from leaderjob.etcd.rpc import rpc
 from tests.property.history import Change, History
 from tests.property.profile import profile
 from tests.property.proxied import proxied
-from tests.property.watched import Consumer, World
+from tests.property.watched import LOOK_AGAIN_S, Consumer, World
 from tests.support.streams import run_with_streams
 
 _WRITES_AT_ONCE = 100
@@ -136,8 +136,26 @@ class Heal:
 
 
 @dataclass(frozen=True)
+class Silence:
+    """Nothing is written, for some multiple of the time after which the consumer looks again."""
+
+    times: float
+
+    async def take(self, world: World) -> None:
+        await asyncio.sleep(self.times * LOOK_AGAIN_S)
+
+
+@dataclass(frozen=True)
+class Accept:
+    """The opposite of :class:`Refuse`. Whoever is to connect again does so in its own time."""
+
+    async def take(self, world: World) -> None:
+        await world.free_the_way()
+
+
+@dataclass(frozen=True)
 class Refuse:
-    """Nobody listens, until :class:`Rest`."""
+    """Nobody listens, until :class:`Accept` or :class:`Rest`."""
 
     async def take(self, world: World) -> None:
         world.refusing = True
@@ -181,7 +199,8 @@ _STEPS: st.SearchStrategy[Step] = st.one_of(
     st.builds(Revoke),
     st.builds(Compact, st.integers(0, 3)),
     st.builds(Reset, st.booleans()),
-    st.sampled_from([Cut(True, True), Cut(True, False), Cut(False, True), Heal(), Refuse()]),
+    st.sampled_from([Cut(True, True), Cut(True, False), Cut(False, True), Heal(), Refuse(), Accept()]),
+    st.builds(Silence, st.sampled_from([0.5, 1.0, 1.1, 2.5])),
     st.sampled_from([Burst(5), Burst(20), Burst(60), Burst(1200)]),
     st.builds(Pause, _KEYS, st.sampled_from([0.0, 0.05])),
     st.builds(Rest),
@@ -220,6 +239,12 @@ async def _live_through(server: EmbeddedEtcd, steps: list[Step]) -> None:
 )
 @example(
     steps=[Write("a"), Rest(), Refuse(), Remove("a"), Compact(0), Write("a")],
+)
+@example(
+    steps=[
+        *(Write("a"), Rest(), Refuse(), Write("a"), Write("b"), Write("a"), Remove("b"), Silence(2.5)),
+        *(Accept(), Silence(1.1), Write("a")),
+    ]
 )
 @example(steps=[Write("a"), Rest(), Cut(True, True), Write("a"), Compact(0), Pause("b", 0.05), Heal()])
 def test_who_follows_is_told_each_write_once_and_in_order_and_the_difference_where_history_is_gone(

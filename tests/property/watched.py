@@ -10,6 +10,8 @@ from tests.property.history import Change, History
 from tests.support.cuttable import Cuttable
 
 _CATCH_UP_TIMEOUT_S = 15.0
+LOOK_AGAIN_S = 0.2
+"""After so long a silence the consumer looks whether it has missed anything."""
 
 
 class Consumer:
@@ -31,7 +33,9 @@ class Consumer:
             batches: list[Batch] = []
             self.told.append(batches)
             try:
-                async with aclosing(follow(self._client, self._prefix)) as following:
+                async with aclosing(
+                    follow(self._client, self._prefix, look_again_s=LOOK_AGAIN_S)
+                ) as following:
                     async for batch in following:
                         batches.append(batch)
                         if self.reset_on_arrival:
@@ -77,12 +81,15 @@ class World:
         result = await self.writer.txn((), ops)
         self.history.record(result.revision, changes)
 
-    async def rest(self) -> None:
-        """Make the way free, wait until the consumer knows everything, and hold it against the model."""
+    async def free_the_way(self) -> None:
         self.proxy.heal()
         if self.refusing:
             self.refusing = False
             await self.proxy.accept()
+
+    async def rest(self) -> None:
+        """Make the way free, wait until the consumer knows everything, and hold it against the model."""
+        await self.free_the_way()
         try:
             async with asyncio.timeout(_CATCH_UP_TIMEOUT_S):
                 await self.consumer.reached(self.history.revision)
