@@ -19,16 +19,19 @@ from leaderjob.clock import boottime
 from leaderjob.etcd import (
     AmbiguousWrite,
     Compacted,
+    Compare,
     Delete,
     Etcd,
     EtcdError,
     Get,
     KeyValue,
+    NoSpace,
     Op,
     Put,
     TxnResult,
     absent,
     created_at,
+    modified_at,
     none_created_before,
 )
 from leaderjob.etcd.stream import stream
@@ -39,6 +42,7 @@ from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
 _WITHDRAW_TIMEOUT_S = 1.0
+_FULL_PAUSE_S = 1.0
 
 Witness = Callable[[KeyValue], Awaitable[str]]
 """Watches the candidate under a key by other means than etcd; returns, with the evidence, once its
@@ -54,19 +58,13 @@ class Claim:
 
     :param confirms: boot time at which the last keepalive was sent that was acknowledged before the claim was laid:
         a win confirms this one, and none that is acknowledged meanwhile.
+    :param standing: who stands, first in line first, where it was refused.
     """
 
+    won: bool
     confirms: float
-    result: TxnResult
-
-    @property
-    def won(self) -> bool:
-        return self.result.succeeded
-
-    @property
-    def standing(self) -> list[KeyValue]:
-        """Where it was not won: who stands, first in line first."""
-        return sorted(self.result.range(0).kvs, key=lambda kv: kv.create_revision)
+    revision: int
+    standing: tuple[KeyValue, ...] = ()
 
 
 class Campaign:
@@ -90,6 +88,9 @@ class Campaign:
         self._proclaims = proclaims
         self._free_at: float | None = None
         self._announced: str | None = None
+        self._may_stand = False
+        self._may_arrive = False
+        self._key_revision = 0
 
     async def win(self, value: bytes) -> Leadership:
         """Stand, and return when office is won. Fails or is cancelled: leaves no key behind."""
@@ -97,6 +98,7 @@ class Campaign:
         session.check()
         key = f"{self._prefix}{session.lease_id:x}"
         emit(Events.CAMPAIGN_STARTED, key=key)
+        session.stands_in.add(self._prefix)
         try:
             create_revision = await self._enter(key, value)
             term = Term(self._prefix, session.lease_id, create_revision, self._token_floor)
@@ -109,27 +111,49 @@ class Campaign:
             session,
             term,
             confirmed_at=claim.confirms,
-            won_revision=claim.result.revision,
+            won_revision=claim.revision,
+            key_revision=self._key_revision,
             free_at=self._free_at,
         )
 
     async def _enter(self, key: str, value: bytes) -> int:
         """Create the candidate's key, or find it; returns its create revision."""
+        put = Put(key, value, lease=self._session.lease_id)
         while True:
             self._session.check()
+            self._may_stand = True
             try:
-                result = await _to_the_end(
-                    self._etcd.txn([absent(key)], [Put(key, value, lease=self._session.lease_id)], [Get(key)])
-                )
+                result = await self._to_the_end(self._etcd.txn([absent(key)], [put], [Get(key)]))
             except AmbiguousWrite:
                 # The key bears our lease's id, so whichever try creates it, it is ours, and the
                 # other one finds it there.
+                self._may_arrive = True
                 continue
+            except EtcdError:
+                self._may_stand = self._may_arrive
+                raise
+            self._may_arrive = False
             if result.succeeded:
+                self._key_revision = result.revision
                 return result.revision
             found = result.range(0).first
             if found is not None:
+                self._key_revision = found.mod_revision
                 return found.create_revision
+
+    async def _to_the_end(self, writing: Coroutine[Any, Any, TxnResult]) -> TxnResult:
+        """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would
+        arrive after whatever is done to take it back."""
+        task = asyncio.ensure_future(writing)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task], timeout=_WITHDRAW_TIMEOUT_S)
+            self._may_arrive = not task.done() or isinstance(task.exception(), AmbiguousWrite)
+            raise
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _wait_for_office(self, term: Term) -> Claim:
         """Return the claim that won."""
@@ -138,12 +162,13 @@ class Campaign:
             if claim.won:
                 claim = await self._claim(term)
                 continue
-            standing = claim.standing
-            if not any((kv.key, kv.create_revision) == (term.key, term.create_revision) for kv in standing):
+            mine = next((kv for kv in claim.standing if kv.create_revision == term.create_revision), None)
+            if mine is None or mine.key != term.key:
                 raise CampaignLost(f"candidate {term.key} was deleted while it was waiting")
-            before = [kv for kv in standing if kv.create_revision < term.create_revision]
+            self._key_revision = mine.mod_revision
+            before = [kv for kv in claim.standing if kv.create_revision < term.create_revision]
             if before and before[-1].lease:
-                claim = await self._after_a_change(before, term, claim.result.revision)
+                claim = await self._after_a_change(before, term, claim.revision)
                 continue
             if before:
                 await self._remove_leaseless(before[-1])
@@ -171,9 +196,27 @@ class Campaign:
             compares.append(created_at(over.key, over.create_revision))
             success.append(Delete(over.key))
         if self._proclaims is not None:
+            # Under this compare an unanswered try cannot land later, over what was proclaimed since.
+            compares.append(modified_at(term.key, self._key_revision))
             success.append(Put(term.key, self._proclaims(), lease=term.lease_id))
-        result = await self._etcd.txn(compares, success, [Get(self._prefix, prefix=True)], repeatable=True)
-        return Claim(confirms, result)
+        result = await self._lay(compares, success)
+        if not result.succeeded:
+            standing = sorted(result.range(0).kvs, key=lambda kv: kv.create_revision)
+            return Claim(False, confirms, result.revision, tuple(standing))
+        if self._proclaims is not None:
+            self._key_revision = result.revision
+        return Claim(True, confirms, result.revision)
+
+    async def _lay(self, compares: list[Compare], success: list[Op]) -> TxnResult:
+        while True:
+            try:
+                return await self._etcd.txn(
+                    compares, success, [Get(self._prefix, prefix=True)], repeatable=True
+                )
+            except NoSpace:
+                # Whoever stands keeps its place: no other lease is to be had until there is room again.
+                await asyncio.sleep(_FULL_PAUSE_S)
+                self._session.check()
 
     async def _after_a_change(self, before: list[KeyValue], term: Term, revision: int) -> Claim:
         """Wait until another claim is worth while, and lay it."""
@@ -235,21 +278,18 @@ class Campaign:
         await self._remove(kv)
 
     async def _withdraw(self, key: str) -> None:
-        """Leave no key behind. Where etcd does not answer, the lease takes the key with it."""
-        with suppress(EtcdError, TimeoutError):
-            async with asyncio.timeout(_WITHDRAW_TIMEOUT_S):
-                await self._etcd.delete(key)
-
-
-async def _to_the_end(writing: Coroutine[Any, Any, TxnResult]) -> TxnResult:
-    """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would
-    arrive after whatever is done to take it back."""
-    task = asyncio.ensure_future(writing)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=_WITHDRAW_TIMEOUT_S)
-        raise
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        """Leave no key behind. Where that cannot be made sure the session is lost, and its lease takes the key along."""
+        session = self._session
+        withdrawn = not self._may_stand
+        try:
+            if self._may_stand:
+                # No transaction: an etcd that is full refuses those, and takes this.
+                await self._etcd.delete(key, within_s=_WITHDRAW_TIMEOUT_S)
+                withdrawn = not self._may_arrive
+        except EtcdError as error:
+            emit(Events.CONNECTION_TROUBLE, reason=error)
+        finally:
+            if withdrawn:
+                session.stands_in.discard(self._prefix)
+            else:
+                session.lose("its candidacy could not be withdrawn, and it must not be kept alive")

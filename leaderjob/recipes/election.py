@@ -7,16 +7,29 @@ How it comes to office is in ``campaign.py``, what that is worth in ``leadership
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
-from leaderjob.etcd import Delete, Etcd, KeyValue, Put, created_at, follow
+from leaderjob.etcd import (
+    AmbiguousWrite,
+    Delete,
+    Etcd,
+    EtcdError,
+    EtcdUnavailable,
+    Get,
+    KeyValue,
+    Put,
+    created_at,
+    follow,
+    modified_at,
+)
 from leaderjob.recipes.campaign import Campaign, Proclaims, Witness
-from leaderjob.recipes.errors import NotLeader
+from leaderjob.recipes.errors import AlreadyStanding, NotLeader
 from leaderjob.recipes.leadership import Leadership, fence
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
 _RESIGN_TIMEOUT_S = 1.0
+_PAUSE_S = 0.1
 
 
 class Election:
@@ -39,14 +52,20 @@ class Election:
     ) -> Leadership:
         """Stand for election, and wait until it is won.
 
-        A campaign that fails or is cancelled leaves no key behind.
+        A campaign that fails or is cancelled leaves no key behind; where it cannot delete it the session is lost,
+        so that the lease takes it along.
 
         :param value: what others see of this candidate.
         :param witness: how to learn of the death of the candidate before this one in less than its TTL.
         :param proclaims: what others see of it once it leads, made at that moment and written with the win.
         :raises SessionLost: the lease is gone. :raises CampaignLost: the key was deleted.
-        :raises EtcdError: etcd does not answer.
+        :raises AlreadyStanding: the session stands in this election. :raises EtcdError: etcd does not answer.
         """
+        if self.prefix in session.stands_in:
+            raise AlreadyStanding(
+                f"session {session.lease_id:x} stands in the election {self.prefix!r} already: resign first, or open "
+                "another session"
+            )
         campaign = Campaign(
             self.etcd,
             self.prefix,
@@ -58,7 +77,12 @@ class Election:
         leadership = await campaign.win(value)
         session.on_acknowledged = leadership.confirm
         session.term = leadership.term.token
-        emit(Events.TERM_WON, term=leadership.term.token, trusted_until=leadership.trusted_until)
+        emit(
+            Events.TERM_WON,
+            term=leadership.term.token,
+            revision=leadership.won_revision,
+            trusted_until=leadership.trusted_until,
+        )
         return leadership
 
     async def leader(self) -> KeyValue | None:
@@ -83,27 +107,57 @@ class Election:
                     yield leader
 
     async def proclaim(self, leadership: Leadership, value: bytes) -> int:
-        """Change what others see of this leader; returns the revision: all that earlier terms wrote lies
-        below it. :raises NotLeader: it is none any more."""
-        leadership.check()
-        put = Put(leadership.term.key, value, lease=leadership.term.lease_id)
-        result = await self.etcd.txn(fence(leadership.term), [put], repeatable=True)
-        if not result.succeeded:
-            leadership.end("a newer term is in office")
-            raise NotLeader(f"term {leadership.term.token} no longer holds office; nothing was written")
-        return result.revision
+        """Change what others see of this leader; returns the revision.
+
+        An unanswered write is sent again under the same compare, so that it cannot land later, over a newer one; for
+        as long as the term is trusted.
+
+        :raises NotLeader: it is none any more. :raises TermLost: the trust deadline has passed.
+        """
+        term = leadership.term
+        put = Put(term.key, value, lease=term.lease_id)
+        while True:
+            leadership.check()
+            compares = [*fence(term), modified_at(term.key, leadership.key_revision)]
+            try:
+                result = await self.etcd.txn(compares, [put], [Get(term.key)])
+            except (AmbiguousWrite, EtcdUnavailable):
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            if result.succeeded:
+                leadership.key_revision = result.revision
+                return result.revision
+            found = result.range(0).first
+            if found is None or found.create_revision != term.create_revision:
+                leadership.end("the election key is gone")
+                raise NotLeader(f"term {term.token} no longer holds office; nothing was written")
+            if found.mod_revision == leadership.key_revision:
+                leadership.end("an older candidate stands")
+                raise NotLeader(f"term {term.token} does not hold office; nothing was written")
+            leadership.key_revision = found.mod_revision
 
     async def resign(self, leadership: Leadership, reason: str = "resigned") -> None:
         """Give up office; whoever is next takes over at once. Only when all work of the term has stopped.
 
         Compares before it deletes, so that it never removes a key that somebody else made. Where etcd
-        does not answer in time the lease takes the key with it.
+        does not answer in time the session is lost too, and its lease takes the key with it.
         """
         leadership.end(reason)
-        leadership.session.on_acknowledged = None
-        term = leadership.term
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_RESIGN_TIMEOUT_S):
-                await self.etcd.txn(
-                    [created_at(term.key, term.create_revision)], [Delete(term.key)], repeatable=True
-                )
+        session, term = leadership.session, leadership.term
+        session.on_acknowledged = None
+        resigned = False
+        try:
+            await self.etcd.txn(
+                [created_at(term.key, term.create_revision)],
+                [Delete(term.key)],
+                repeatable=True,
+                within_s=_RESIGN_TIMEOUT_S,
+            )
+            resigned = True
+        except EtcdError as error:
+            emit(Events.CONNECTION_TROUBLE, term=term.token, reason=error)
+        finally:
+            if resigned:
+                session.stands_in.discard(self.prefix)
+            else:
+                session.lose("its key could not be deleted, and it must not be kept alive")

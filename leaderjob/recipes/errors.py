@@ -9,6 +9,12 @@ class SessionLost(LeaderjobError):
     exit_code = 4
 
 
+class AlreadyStanding(LeaderjobError):
+    """The session stands in that election already, or leads; its key would be the same."""
+
+    exit_code = 2
+
+
 class CampaignLost(LeaderjobError):
     """The candidate's own key vanished while it was waiting. Campaign again with a new session."""
 

@@ -33,6 +33,7 @@ class Leadership:
     :param confirmed_at: boot time at which the last keepalive was sent that was acknowledged before the
         key was read and the election won.
     :param won_revision: of the store when it was won: all that earlier terms wrote lies at or below it.
+    :param key_revision: the ``mod_revision`` that the key had then.
     :param free_at: boot time at which it became known that the candidate before was gone; None: there was none.
     """
 
@@ -44,6 +45,7 @@ class Leadership:
         *,
         confirmed_at: float,
         won_revision: int,
+        key_revision: int,
         free_at: float | None = None,
     ) -> None:
         self.etcd = etcd
@@ -54,6 +56,7 @@ class Leadership:
         self.won_at = boottime()
         self.free_at = free_at
         self.won_revision = won_revision
+        self.key_revision = key_revision
         self._at_risk = False
         self._ended = asyncio.Event()
         self._reason = ""

@@ -69,8 +69,11 @@ class Session:
         self.on_acknowledged: Acknowledged | None = None
         self.term: int | None = None
         """The token of the term that it carries, once it has won one; for those who read of its troubles."""
+        self.stands_in: set[str] = set()
+        """The elections, by their prefixes, in which its key stands."""
         self._lost = asyncio.Event()
         self._reason = ""
+        self._lease_is_gone = False
         self._beat_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._beside: set[asyncio.Task[None]] = set()
@@ -97,7 +100,8 @@ class Session:
     async def close(self) -> None:
         """Stop the keepalive, then revoke the lease; close only when all work under it has stopped.
 
-        Where etcd does not answer in time the lease runs out by itself.
+        A session that was lost may have a lease that lives on. Where etcd does not answer in time it runs out by
+        itself.
         """
         if self._task is not None:
             self._task.cancel()
@@ -108,9 +112,10 @@ class Session:
         await asyncio.gather(*beside, return_exceptions=True)
         if not self.is_lost:
             self._lose("closed")
-            with suppress(EtcdError, TimeoutError):
-                async with asyncio.timeout(_REVOKE_TIMEOUT_S):
-                    await self.etcd.revoke(self.lease_id)
+        if not self._lease_is_gone:
+            with suppress(EtcdError):
+                await self.etcd.revoke(self.lease_id, within_s=_REVOKE_TIMEOUT_S)
+                self._lease_is_gone = True
 
     @property
     def is_lost(self) -> bool:
@@ -137,9 +142,14 @@ class Session:
         self._beat_now.set()
 
     async def renew(self) -> None:
-        """Renew the lease once more. :raises LeaseNotFound: it is gone. :raises EtcdError: no answer."""
+        """Renew the lease once more. :raises SessionLost: it is gone. :raises EtcdError: no answer."""
         sent_at = boottime()
-        await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
+        try:
+            await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
+        except LeaseNotFound as gone:
+            self._lease_is_gone = True
+            self.lose(str(gone))
+            self.check()
         self.acknowledged_at = max(self.acknowledged_at, sent_at)
 
     def beside(self, tidying: Coroutine[Any, Any, None], name: str) -> None:
@@ -168,6 +178,7 @@ class Session:
                     await self.on_acknowledged(sent_at)
                 failed = False
             except LeaseNotFound as gone:
+                self._lease_is_gone = True
                 self.lose(str(gone))
                 return
             except HistoryWentBack as error:

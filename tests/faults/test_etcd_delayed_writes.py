@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from leaderjob.etcd import AmbiguousWrite, Etcd, Put, absent, follow, modified_at
-from leaderjob.recipes import Leadership, NotLeader
+from leaderjob.recipes import Election, Leadership, NotLeader
 from leaderjob.records.fenced import FencedWriter
-from tests.faults.harness import Member, Members, every_release, members, standing
+from tests.faults.harness import Candidate, Member, Members, every_release, members, standing
 from tests.support.streams import run_with_streams
 
 RECORD, WITNESS = "/record", "/witness"
@@ -31,6 +31,7 @@ class Scene:
 
     etcd: Members
     keeper: Member
+    candidate: Candidate
     leadership: Leadership
     through_it: Etcd
     outside: Etcd
@@ -62,7 +63,7 @@ async def scene(directory: Path, binary: Path) -> AsyncIterator[Scene]:
         ):
             leadership = await candidate.lead()
             await through_it.get(WITNESS)
-            yield Scene(etcd, keeper, leadership, through_it, outside)
+            yield Scene(etcd, keeper, candidate, leadership, through_it, outside)
 
 
 def test_a_fenced_write_whose_first_try_is_committed_late_is_done_once(tmp_path: Path, binary: Path) -> None:
@@ -96,5 +97,22 @@ def test_a_fenced_write_that_arrives_when_its_term_is_over_is_refused(tmp_path: 
                 await writing
             await it.deliver()
             assert await it.outside.get(RECORD) is None
+
+    run_with_streams(main())
+
+
+def test_what_a_leader_proclaimed_is_not_overwritten_by_an_earlier_try_that_arrives_late(
+    tmp_path: Path, binary: Path
+) -> None:
+    async def main() -> None:
+        async with scene(tmp_path, binary) as it:
+            election = it.candidate.election
+            await it.keep_writes()
+            await election.proclaim(it.leadership, b"old")
+            await election.proclaim(it.leadership, b"new")
+            await it.deliver()
+            leader = await Election(it.outside, election.prefix).leader()
+            assert leader is not None
+            assert leader.value == b"new"
 
     run_with_streams(main())

@@ -207,6 +207,21 @@ def test_a_keepalive_acknowledged_while_the_win_is_proved_does_not_count_for_it(
     run_with_streams(main(), timeout_s=5)
 
 
+def test_a_win_that_took_longer_than_its_keepalive_is_good_for_is_not_declared_as_it_is(place: Place) -> None:
+    async def main() -> None:
+        async with place.candidate(timing=SHORT) as (election, session, client):
+
+            async def dawdle() -> None:
+                client.before_claim = None
+                await asyncio.sleep(SHORT.ttl_s - SHORT.margin_s + 0.1)
+
+            client.before_claim = dawdle
+            leadership = await election.campaign(session, b"")
+            assert leadership.trusted
+
+    run_with_streams(main(), timeout_s=5)
+
+
 @every_release("etcd")
 def test_a_key_that_an_operator_deletes_ends_the_term_though_the_lease_lives(
     etcd: EmbeddedEtcd, namespace: str

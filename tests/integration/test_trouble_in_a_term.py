@@ -30,7 +30,9 @@ def small_etcd(tmp_path: Path) -> Iterator[EmbeddedEtcd]:
 
 def troubles(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     fields = [
-        getattr(record, "fields", {}) for record in caplog.records if record.msg == "connection_trouble"
+        getattr(record, "fields", {})
+        for record in caplog.records
+        if record.msg in ("connection_trouble", "etcd_full")
     ]
     caplog.clear()
     return fields

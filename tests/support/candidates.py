@@ -43,11 +43,12 @@ class Observed(Etcd):
         failure: Sequence[Op] = (),
         *,
         repeatable: bool = False,
+        within_s: float | None = None,
     ) -> TxnResult:
         is_claim = any(compare.prefix for compare in compares)
         if is_claim and self.before_claim is not None:
             await self.before_claim()
-        result = await super().txn(compares, success, failure, repeatable=repeatable)
+        result = await super().txn(compares, success, failure, repeatable=repeatable, within_s=within_s)
         if is_claim:
             self.claimed.put_nowait(None)
         return result

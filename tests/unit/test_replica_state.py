@@ -127,7 +127,7 @@ def led(*, confirmed_s_ago: float) -> Snapshot:
             session = Session(etcd, 1, Timing(ttl_s=10, margin_s=2), 10, boottime())
             term = Term(prefix="p/", lease_id=1, create_revision=7)
             leadership = Leadership(
-                etcd, session, term, confirmed_at=boottime() - confirmed_s_ago, won_revision=1
+                etcd, session, term, confirmed_at=boottime() - confirmed_s_ago, won_revision=1, key_revision=1
             )
             return state_of(view_of(), MEMBER, leadership)
 

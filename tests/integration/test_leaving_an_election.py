@@ -1,0 +1,151 @@
+"""Leaving an election, in order or not, leaves nothing behind that keeps others from office."""
+
+import asyncio
+
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.etcd import Etcd, LeaseNotFound
+from leaderjob.recipes import AlreadyStanding, Election, Session, Timing
+from tests.support.candidates import SHORT, TIMING, Place, campaigning
+from tests.support.cuttable import Cuttable
+from tests.support.streams import run_with_streams
+
+
+@pytest.fixture
+def place(etcd: EmbeddedEtcd, namespace: str) -> Place:
+    return Place(etcd.endpoint, namespace)
+
+
+def test_a_candidate_that_could_not_withdraw_does_not_come_to_office_later(place: Place) -> None:
+    """Its key is still in the queue when etcd is back; a session that lived on would keep it there for ever."""
+
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            place.candidate() as (first, session_1, _),
+            place.candidate(endpoint=proxy.endpoint, timing=SHORT) as (second, session_2, _),
+            place.candidate() as (third, session_3, _),
+        ):
+            leads = await first.campaign(session_1, b"first")
+            async with campaigning(second, session_2, b"second"):
+                await place.until(2)
+                proxy.cut()
+            assert "could not be withdrawn" in await session_2.wait_lost()
+            proxy.reset()
+            proxy.heal()
+            await first.resign(leads)
+            assert (await third.campaign(session_3, b"third")).trusted
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_candidacy_whose_write_is_under_way_when_it_is_cancelled_does_not_outlive_it(place: Place) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            place.candidate(endpoint=proxy.endpoint, timing=SHORT) as (election, session, client),
+        ):
+            await client.acknowledged.get()
+            proxy.cut()
+            async with campaigning(election, session):
+                await asyncio.sleep(0.1)
+            assert session.is_lost
+            proxy.heal()
+            await place.until(0)
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_candidacy_that_may_still_arrive_after_it_was_withdrawn_is_not_kept_alive(place: Place) -> None:
+    """Its write got stuck on the way to one endpoint; through another one there is nothing to withdraw yet."""
+
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            Etcd([proxy.endpoint, place.endpoint]) as client,
+            await Session.open(client, TIMING) as session,
+        ):
+            await client.get(place.prefix)
+            proxy.cut()
+            async with campaigning(Election(client, place.prefix), session):
+                await asyncio.sleep(0.1)
+            assert session.is_lost
+            proxy.heal()
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_leader_that_could_not_resign_does_not_keep_office(place: Place) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            place.candidate(endpoint=proxy.endpoint, timing=SHORT) as (election, session, _),
+        ):
+            leadership = await election.campaign(session, b"")
+            proxy.cut()
+            await election.resign(leadership)
+            assert "could not be deleted" in await session.wait_lost()
+            proxy.heal()
+            await place.until(0)
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_office_is_given_up_and_the_lease_ended_through_another_endpoint(place: Place) -> None:
+    """While the first one is cut off, and says nothing."""
+
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            Etcd([proxy.endpoint, place.endpoint]) as client,
+            await Session.open(client, Timing(ttl_s=60, margin_s=2)) as session,
+            place.outside() as outside,
+        ):
+            election = Election(client, place.prefix)
+            leadership = await election.campaign(session, b"")
+            assert client.connection.endpoint == proxy.endpoint
+            proxy.cut()
+            await election.resign(leadership)
+            assert not session.is_lost
+            assert await outside.get(leadership.term.key) is None
+            await session.close()
+            with pytest.raises(LeaseNotFound):
+                await outside.keep_alive(session.lease_id, timeout_s=1)
+            proxy.heal()
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_session_that_lost_its_key_ends_its_lease_when_it_is_closed(place: Place) -> None:
+    async def main() -> None:
+        async with place.outside() as operator:
+            async with place.candidate(timing=TIMING) as (election, session, _):
+                leadership = await election.campaign(session, b"")
+                await operator.delete(leadership.term.key)
+                session.renew_now()
+                await leadership.wait_ended()
+                assert session.is_lost
+                assert await operator.keep_alive(session.lease_id, timeout_s=1) > 0
+            with pytest.raises(LeaseNotFound):
+                await operator.keep_alive(session.lease_id, timeout_s=1)
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_session_stands_once_in_an_election(place: Place) -> None:
+    """Its key is the same each time: two terms would have one token, and the end of one would be that of the other."""
+
+    async def main() -> None:
+        async with place.candidate() as (election, session, client):
+            leadership = await election.campaign(session, b"")
+            with pytest.raises(AlreadyStanding, match="resign first"):
+                await Election(client, place.prefix).campaign(session, b"again")
+            leadership.check()
+            assert [key.value for key in await place.until(1)] == [b""]
+            await Election(client, place.prefix.replace("election", "other")).campaign(session, b"")
+            await election.resign(leadership)
+            again = await election.campaign(session, b"again")
+            assert again.term.token > leadership.term.token
+
+    run_with_streams(main(), timeout_s=15)
