@@ -16,7 +16,8 @@ import pytest
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster import liveness
-from leaderjob.cluster.liveness import LivenessListener, incarnation_at, witness
+from leaderjob.cluster.liveness import incarnation_at, witness
+from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import KeyValue
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 LEADER = """
 import asyncio, sys
 from leaderjob.clock import utcnow
-from leaderjob.cluster.liveness import LivenessListener
+from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.etcd import Etcd
 from leaderjob.model.member import Candidate
 from leaderjob.recipes import Election, Session, Timing

@@ -6,15 +6,17 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from leaderjob.clock import utcnow
 from leaderjob.cluster import liveness
-from leaderjob.cluster.liveness import LivenessListener, incarnation_at, witness
+from leaderjob.cluster.liveness import incarnation_at, witness
+from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import KeyValue
 from leaderjob.model.member import Candidate
@@ -26,9 +28,12 @@ _STRANGER = "127.0.0.2"
 
 _LISTENER_WITHOUT_DESCRIPTORS = """
 import asyncio, logging, os, sys
-from leaderjob.cluster.liveness import LivenessListener
+from leaderjob.cluster import liveness_port
+from leaderjob.cluster.liveness_port import LivenessListener
 
 logging.basicConfig(format="%(name)s %(message)s")
+if sys.argv[1] == "shared":  # an old kernel, or a strict sandbox
+    liveness_port._own_descriptors = lambda *, but: None
 
 async def listen():
     async with LivenessListener("first", "incarnation-1", "127.0.0.1") as listener:
@@ -231,27 +236,36 @@ def test_who_is_reset_while_it_waits_to_be_accepted_disturbs_nobody(caplog: pyte
     assert caplog.records == []
 
 
-def test_without_descriptors_it_says_so_once_and_greets_again_when_there_are_some() -> None:
-    command = [
-        "/bin/sh",
-        "-c",
-        f'ulimit -n 64; exec "{sys.executable}" -c "$0"',
-        _LISTENER_WITHOUT_DESCRIPTORS,
-    ]
-    with (
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(),
-        ) as process,
-        ExitStack() as stack,
-    ):
-        assert process.stdin is not None
+@contextmanager
+def without_descriptors(tables: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A process that has none left, and its port."""
+    program = f'ulimit -n 64; exec "{sys.executable}" -c "$0" {tables}'
+    with subprocess.Popen(
+        ["/bin/sh", "-c", program, _LISTENER_WITHOUT_DESCRIPTORS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
+        yield process, int(process.stdout.readline())
+
+
+def test_a_process_without_descriptors_is_seen_to_be_there_all_the_same() -> None:
+    with (
+        without_descriptors("own") as (process, port),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+    ):
+        assert json.loads(connection.makefile().readline()) == _HELLO
+        _, told = process.communicate("close them\nstop\n", timeout=10)
+        assert (process.returncode, told) == (0, "")
+
+
+def test_without_descriptors_it_says_so_once_and_greets_again_when_there_are_some() -> None:
+    """Where the port has none of its own."""
+    with without_descriptors("shared") as (process, port), ExitStack() as stack:
+        assert process.stdin is not None
         waiting = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(5)
         ]
@@ -266,6 +280,40 @@ def test_without_descriptors_it_says_so_once_and_greets_again_when_there_are_som
         _, told = process.communicate("stop\n", timeout=10)
         assert process.returncode == 0
     assert told == "leaderjob cannot_accept\n"
+
+
+def test_its_descriptors_are_those_of_one_thread_so_that_they_close_before_the_memory_is_taken_apart() -> (
+    None
+):
+    """And none is left in the process when it has ended."""
+
+    def open_in(thread: int) -> list[str]:
+        found = []
+        for descriptor in list(Path(f"/proc/self/task/{thread}/fd").iterdir()):
+            with suppress(FileNotFoundError):  # the one by which they are listed
+                found.append(str(descriptor.readlink()))
+        return found
+
+    def listening(port: int) -> str:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        (inode,) = [
+            fields[9]
+            for fields in lines
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port
+        ]
+        return f"socket:[{inode}]"
+
+    async def main() -> None:
+        before = len(open_in(threading.main_thread().native_id or 0))
+        async with listener() as first:
+            (thread,) = [each for each in threading.enumerate() if each.name == "liveness port"]
+            listens = listening(first.port)
+            own = open_in(thread.native_id or 0)
+            assert [name for name in own if name.startswith("socket:")] == [listens]
+            assert listens not in open_in(threading.main_thread().native_id or 0)
+        assert len(open_in(threading.main_thread().native_id or 0)) == before
+
+    run_async(main(), timeout_s=5)
 
 
 def test_a_port_that_is_given_is_the_one_and_can_be_had_again_at_once() -> None:
