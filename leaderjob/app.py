@@ -22,12 +22,15 @@ from leaderjob.api.server import ReplicaServer
 from leaderjob.catalog.catalog import Catalog, describe
 from leaderjob.clock import utcnow
 from leaderjob.cluster.history import HistoryCheck
-from leaderjob.cluster.liveness import LivenessListener
+from leaderjob.cluster.identity import Identity
+from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.cluster.membership import Membership
-from leaderjob.cluster.preflight import refuse_old_release, refuse_without_permission
+from leaderjob.cluster.preflight import refuse_old_release, refuse_short_ttl, refuse_without_permission
+from leaderjob.cluster.reachability import Reachability
 from leaderjob.connecting import connect, replica_certificates
 from leaderjob.engine.office import Assignment
 from leaderjob.errors import LeaderjobError, SettingsError
+from leaderjob.execution.cgroup import kill_leftovers
 from leaderjob.execution.query import QueryPool
 from leaderjob.keep_running import keep_running
 from leaderjob.leading import Leading
@@ -68,13 +71,16 @@ Part = Callable[[], Awaitable[None]]
 class Parts:
     """What a replica does as long as it runs: each part runs until it is cancelled, or has nothing to do.
 
-    ``stopping`` is called when the replica was asked to stop; ``leave`` then returns when it is out of office.
+    ``refused`` returns when, and why, the replica may not go on. ``stopping`` is called when the replica was asked to
+    stop; ``leave`` then returns when it is out of office.
     """
 
     feed: Part
     followers: Part
     election: Part
+    reachability: Part
     service_manager: Part
+    refused: Callable[[], Awaitable[LeaderjobError]]
     stopping: Callable[[], None]
     leave: Part
 
@@ -140,7 +146,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         settings.etcd.endpoints,
     )
     await refuse_without_permission(etcd, keys)
+    await refuse_short_ttl(etcd, settings.election.ttl)
     store, activation = _open_store(stack, settings)
+    await asyncio.to_thread(kill_leftovers)
     queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
     certificates = replica_certificates(settings.tls)
     if certificates is not None:
@@ -158,8 +166,14 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         "http": http.advertise(http_port),
         "liveness": join(listening.advertised_host, liveness.port),
     }
-    membership = Membership(etcd, keys, feed, _member(settings, incarnation, addresses))
+    identity = Identity(etcd, keys.member(settings.replica.id), incarnation, settings.state_dir)
+    identity.note()
+    membership = Membership(etcd, keys, feed, _member(settings, incarnation, addresses), identity)
     await membership.refuse_duplicate()
+    reachability = Reachability(feed, membership, ttl_s=timing.ttl_s)
+    may_take_over_fast = (
+        settings.election.takeover_fast and membership.member.priority is not Priority.OBSERVER
+    )
     leading = Leading(
         settings=settings,
         etcd=etcd,
@@ -212,14 +226,19 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         feed=feed.run,
         followers=lambda: follow_all(feed, follower, frozenset(assignments)),
         election=leading.run,
+        reachability=reachability.run if may_take_over_fast else _nothing,
         service_manager=lambda: systemd.keep_told(lambda: feed.until(lambda view: view.revision > 0)),
+        refused=membership.refused,
         stopping=stopping,
         leave=leading.leave,
     )
 
 
 async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
-    """Every long-lived task of a replica, until it is asked to stop."""
+    """Every long-lived task of a replica, until it is asked to stop.
+
+    :raises LeaderjobError: it may not go on, and has left in order.
+    """
     async with asyncio.TaskGroup() as group:
 
         def start(name: str, part: Part) -> asyncio.Task[None]:
@@ -229,9 +248,10 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
         serving = [
             start("feed", parts.feed),
             start("followers", parts.followers),
+            start("reachability", parts.reachability),
             start("service manager", parts.service_manager),
         ]
-        await shutdown.asked.wait()
+        refusal = await _asked_or_refused(shutdown, parts)
         parts.stopping()
         # Office first, while everything that it needs is still there.
         await shutdown.unless_insisted(parts.leave())
@@ -239,6 +259,30 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
         await asyncio.wait([election])
         for task in serving:
             task.cancel()
+    if refusal is not None:
+        raise refusal
+
+
+async def _asked_or_refused(shutdown: Shutdown, parts: Parts) -> LeaderjobError | None:
+    """Wait until the replica is asked to stop, or may not go on; then it asks itself, and this is why."""
+    refused = asyncio.ensure_future(parts.refused())
+    asked = asyncio.ensure_future(shutdown.asked.wait())
+    try:
+        await asyncio.wait([refused, asked], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiting in (refused, asked):
+            waiting.cancel()
+        await asyncio.gather(refused, asked, return_exceptions=True)
+    if refused.cancelled():
+        return None
+    refusal = refused.result()
+    emit(Events.ID_TAKEN, reason=refusal)
+    shutdown.ask()
+    return refusal
+
+
+async def _nothing() -> None:
+    """A part that there is no need of."""
 
 
 def _start_sentry(stack: AsyncExitStack, settings: Settings, redaction: Redaction) -> Sentry | None:

@@ -345,6 +345,7 @@ def _member_facts(view: View, replica: str) -> dict[str, Any]:
         "pid": member.pid,
         "started": stamp(member.started),
         "addresses": member.addresses,
+        "unreachable_from": view.who_cannot_reach(member),
         "versions": {
             job: holding.active for job, holding in member.holds.items() if holding.active is not None
         },

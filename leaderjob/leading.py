@@ -216,6 +216,7 @@ class Leading:
             emit(Events.CONNECTION_TROUBLE, reason=error)
 
     async def _take_part(self, session: Session, history: History) -> None:
+        await self._membership.withdraw_former(self._keys.election)
         if self._membership.member.priority is Priority.OBSERVER or self._leaving:
             session.check()
             await session.wait_lost()

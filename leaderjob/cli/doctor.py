@@ -11,6 +11,7 @@ from leaderjob.cli.output import print_json
 from leaderjob.cli.replica_options import load_replica_settings, replica_options
 from leaderjob.doctor.etcd import check_etcd
 from leaderjob.doctor.machine import check_jobs, check_ports, check_python, check_state_directory
+from leaderjob.doctor.members import check_members
 from leaderjob.doctor.verdict import Finding, Verdict, problem
 from leaderjob.settings import Settings
 
@@ -39,6 +40,8 @@ async def _examine(settings: Settings) -> list[Finding]:
     findings = [*check_python(), *check_state_directory(settings.state_dir), *check_ports(settings)]
     if settings.etcd.endpoints:
         findings += await check_etcd(settings.etcd)
+        if settings.election.takeover_fast:
+            findings += await check_members(settings.etcd)
     else:
         findings.append(problem("etcd", "none is configured", "say --etcd HOST:PORT, or set etcd.endpoints"))
     return findings + await check_jobs(settings)

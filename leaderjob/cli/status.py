@@ -63,6 +63,9 @@ def _print(found: dict[str, Any]) -> None:
         ["JOB", "SCHEDULE", "NEXT FIRE", "VERSION", "LAST RUN", "OUTCOME", "REASON"],
         [_job_row(job) for job in found["jobs"]],
     )
+    for member in found["members"]:
+        if member["unreachable_from"]:
+            click.secho(f"warning: {_unreachable(member)}", fg="yellow", err=True)
     for key, reason in found["quarantined"].items():
         click.echo(f"warning: {key} is quarantined: {reason}", err=True)
 
@@ -100,6 +103,14 @@ def _job_row(job: dict[str, Any]) -> list[str]:
         outcome,
         job["schedule_error"] or last.get("reason") or "",
     ]
+
+
+def _unreachable(member: dict[str, Any]) -> str:
+    who = ", ".join(member["unreachable_from"])
+    return (
+        f"{who} cannot reach {member['replica']} at its liveness address {member['addresses'].get('liveness')}: its crash "
+        "is noticed by its TTL only. Let its liveness port through, or correct its replica.advertise"
+    )
 
 
 def _role(member: dict[str, Any]) -> str:

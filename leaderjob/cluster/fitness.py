@@ -19,7 +19,10 @@ _DISK_TIMEOUT_S = 10.0
 
 
 def disk_problem(directory: Path) -> str | None:
-    """Why nothing can be written there, or None. Writes a few bytes, and waits until the disk has them."""
+    """Why nothing can be written there, or None. Writes a few bytes, and waits until the disk has them.
+
+    They are not left there: a full disk would give their room back, and take them again each time.
+    """
     path = directory / PROBE
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -28,6 +31,7 @@ def disk_problem(directory: Path) -> str | None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+            path.unlink()
     except OSError as error:
         return f"nothing can be written to {path}: {error.strerror}"
     return None

@@ -3,28 +3,26 @@
 import asyncio
 from typing import Any
 
-from leaderjob.cluster.liveness import incarnation_at
-from leaderjob.errors import SettingsError
-from leaderjob.etcd import Etcd, EtcdError
+from leaderjob.cluster.identity import DuplicateReplica, Identity
+from leaderjob.etcd import Etcd, EtcdError, Put, modified_at
 from leaderjob.model.member import Holding, Member
 from leaderjob.recipes import Session
 from leaderjob.records.feed import Feed
 from leaderjob.records.keys import Keys, Kind
-from leaderjob.records.stored import CorruptRecord, decode
 from leaderjob.records.view import View
 
 _RETRY_PAUSE_S = 0.5
 
 
-class DuplicateReplica(SettingsError):
-    """Another live process has this replica's id."""
-
-
 class Membership:
-    """Keeps the member record in step with this replica; written on change only."""
+    """Keeps the member record in step with this replica; written on change only, and over nobody else's."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, feed: Feed, member: Member) -> None:
+    def __init__(self, etcd: Etcd, keys: Keys, feed: Feed, member: Member, identity: Identity) -> None:
         self.member = member
+        self._identity = identity
+        self._replaces = 0
+        self._refusal: DuplicateReplica | None = None
+        self._refused = asyncio.Event()
         self._etcd = etcd
         self._key = keys.member(member.replica)
         self._feed = feed
@@ -43,47 +41,65 @@ class Membership:
 
     async def refuse_duplicate(self) -> None:
         """:raises DuplicateReplica: a live process has this id. A record left by a dead one is taken over."""
-        found = await self._etcd.get(self._key)
-        if found is None:
-            return
-        try:
-            other = decode(Kind.MEMBER, found).record
-        except CorruptRecord:
-            return
-        if not isinstance(other, Member) or other.incarnation == self.member.incarnation:
-            return
-        address = other.addresses.get("liveness")
-        if address and await incarnation_at(address) == other.incarnation:
-            raise DuplicateReplica(
-                f"replica {other.replica!r} is already running on host {other.host} with pid {other.pid}: "
-                "give this one another --id, or stop that one"
-            )
+        self._replaces = await self._identity.claim()
+
+    async def withdraw_former(self, election: str) -> None:
+        """Delete what former processes of this replica left in the election. :raises EtcdError: no answer."""
+        await self._identity.withdraw_former(election)
+
+    async def refused(self) -> DuplicateReplica:
+        """Wait until another live process turns out to have this id; returns which one, and what to do."""
+        await self._refused.wait()
+        assert self._refusal is not None
+        return self._refusal
 
     async def keep(self, session: Session) -> None:
-        """Keep the record on the session's lease, until cancelled or the session is lost."""
+        """Keep the record on the session's lease, until cancelled, the session is lost, or it is :meth:`refused`."""
         while not session.is_lost:
             self._dirty.clear()
             try:
-                revision = await self._etcd.put(self._key, self.member.to_bytes(), lease=session.lease_id)
+                revision = await self._write(session.lease_id)
+            except DuplicateReplica as refusal:
+                self._refusal = refusal
+                self._refused.set()
+                return
             except EtcdError:
                 await asyncio.sleep(_RETRY_PAUSE_S)
                 continue
             await self._wait_for_work(session, revision)
 
-    def _is_overwritten(self, view: View, revision: int) -> bool:
-        """Whether what was written at ``revision`` is no longer there: somebody deleted it, or an earlier
-        write of ours, which had got no answer, was done after it."""
+    async def _write(self, lease_id: int) -> int:
+        """Replace the record that is known to be ours to replace; returns the revision.
+
+        An unanswered write cannot land after the one that follows it: both compare.
+
+        :raises DuplicateReplica: it is another live process's by now.
+        """
+        while True:
+            result = await self._etcd.txn(
+                [modified_at(self._key, self._replaces)],
+                [Put(self._key, self.member.to_bytes(), lease=lease_id)],
+            )
+            if result.succeeded:
+                self._replaces = result.revision
+                return result.revision
+            self._replaces = await self._identity.claim()
+
+    @staticmethod
+    def _is_overwritten(view: View, replica: str, revision: int) -> bool:
+        """Whether what was written at ``revision`` is no longer there: somebody deleted or replaced it."""
         if view.revision < revision:
             return False  # the view is still catching up with our own write
-        found = view.get(Kind.MEMBER, self.member.replica)
-        return found is None or (
-            found.mod_revision > revision and found.record.incarnation == self.member.incarnation
-        )
+        found = view.get(Kind.MEMBER, replica)
+        return found is None or found.mod_revision > revision
 
     async def _wait_for_work(self, session: Session, revision: int) -> None:
+        replica = self.member.replica
         waits = [
             asyncio.ensure_future(self._dirty.wait()),
-            asyncio.ensure_future(self._feed.until(lambda view: self._is_overwritten(view, revision))),
+            asyncio.ensure_future(
+                self._feed.until(lambda view: self._is_overwritten(view, replica, revision))
+            ),
             asyncio.ensure_future(session.wait_lost()),
         ]
         try:

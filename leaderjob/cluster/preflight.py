@@ -44,3 +44,21 @@ async def refuse_without_permission(etcd: Etcd, keys: Keys) -> None:
     with suppress(NoSpace):  # of a full store that is said before anything is looked at but permissions
         await etcd.txn(never, [Delete(keys.root, prefix=True)], repeatable=True)
     await etcd.newest(keys.root)
+
+
+async def refuse_short_ttl(etcd: Etcd, ttl_s: float) -> None:
+    """By a lease that is asked for, and given back: etcd raises a TTL that is below its minimum without a word.
+
+    :raises SettingsError: etcd's minimum is longer. :raises EtcdError: etcd does not answer.
+    """
+    try:
+        lease_id, granted_s = await etcd.grant(int(ttl_s))
+    except NoSpace:  # it grants nothing for now: a session keeps time by what it is granted then
+        return
+    await etcd.revoke(lease_id)
+    if granted_s > ttl_s:
+        raise SettingsError(
+            f"setting 'election.ttl': {ttl_s:g}s is less than etcd grants, which is {granted_s}s at least (one and a half "
+            f"times its --election-timeout): a takeover would take longer than you ask for, and margin and keepalive would "
+            f"not fit. Set election.ttl to {granted_s}s or more, or lower etcd's --election-timeout"
+        )

@@ -7,12 +7,12 @@ spoken on its pipes and its arguments.
 It is the subreaper of all that the worker starts, so a double fork or ``setsid`` does not escape: every
 descendant stays in its process tree, and is killed until the kernel says that no child is left. That
 happens when the deadline passes, when the pipe from the replica closes (the replica is dead), when the
-replica asks, and to what the worker leaves behind when it ends by itself.
+replica asks, and to what the worker leaves behind. Its cgroup, if the replica could make one, helps.
 
 After its replica's death it stays for a while, to attest to whoever connects that all is reaped.
 """
 # pathlib would cost this process a fifth of its memory, and socket half as much:
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH106, PTH123, PTH208
 
 import _socket
 import ctypes
@@ -82,11 +82,8 @@ def is_descendant(pid: int, root: int) -> bool:
 
 
 def kill_if(pid: int, still_meant: Callable[[int], bool]) -> None:
-    """SIGKILL ``pid`` if it is still the process that is meant.
-
-    A pid can be given to another process at any time. The descriptor holds on to one process: what
-    is checked after it was opened is true of the process that the signal goes to.
-    """
+    """SIGKILL ``pid`` if it is still the process that is meant: a pid can be given to another one at any time,
+    and what is checked after a descriptor of it was opened is true of the process that the signal goes to."""
     descriptor = None
     try:
         try:
@@ -114,8 +111,24 @@ def prctl(option: int, value: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def spawn(command: list[str], descriptors: tuple[int, int, int]) -> int:
-    """Start the worker in its own session and return its pid.
+def put(cgroup: str, file: str, value: bytes) -> None:
+    """Write to a cgroup's file. Where there is no such thing, the walk through /proc has to do."""
+    try:
+        with open(f"{cgroup or os.devnull}/{file}", "wb", buffering=0) as opened:
+            opened.write(value)
+    except OSError:
+        return
+
+
+def remove(cgroup: str) -> None:
+    try:
+        os.rmdir(cgroup)
+    except OSError:  # there is none, or the job has made some of its own below it
+        return
+
+
+def spawn(command: list[str], descriptors: tuple[int, int, int], cgroup: str) -> int:
+    """Start the worker in its own session, and in a cgroup if there is one, and return its pid.
 
     :param descriptors: its standard input, its standard output and error, and its messages.
     :raises SpawnFailed: it did not start.
@@ -126,7 +139,7 @@ def spawn(command: list[str], descriptors: tuple[int, int, int]) -> int:
     error_read, error_write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_worker(command, guard, descriptors, error_write)
+        _become_worker(command, guard, descriptors, cgroup, error_write)
     for descriptor in (error_write, *descriptors):
         os.close(descriptor)
     problem = os.read(error_read, 4096)
@@ -138,7 +151,7 @@ def spawn(command: list[str], descriptors: tuple[int, int, int]) -> int:
 
 
 def _become_worker(
-    command: list[str], guard: int, descriptors: tuple[int, int, int], error_write: int
+    command: list[str], guard: int, descriptors: tuple[int, int, int], cgroup: str, error_write: int
 ) -> NoReturn:
     stdin, output, messages = descriptors
     try:
@@ -146,6 +159,7 @@ def _become_worker(
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:  # it died before the line above took effect
             os._exit(EXEC_FAILED)
+        put(cgroup, "cgroup.procs", b"0")
         for number in (*_IGNORED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.dup2(stdin, 0)
@@ -162,8 +176,9 @@ def _become_worker(
 class Guard:
     """One worker's life: spawn, watch, stop, kill, reap, report."""
 
-    def __init__(self, deadline: float | None, grace_s: float, attest: "Attest | None" = None) -> None:
+    def __init__(self, deadline: float | None, grace_s: float, attest: "Attest | None", cgroup: str) -> None:
         self.attest = attest
+        self.cgroup = cgroup
         self.deadline = deadline
         self.grace_s = grace_s
         self.worker = 0
@@ -178,8 +193,10 @@ class Guard:
     def run(self, command: list[str], descriptors: tuple[int, int, int]) -> None:
         """Return when nothing is left to do, nor to attest."""
         end = self._live(command, descriptors)
-        if not self._report(end) and end.get("reaped", True) and self.attest is not None:
-            self.attest.run()
+        if not self._report(end) and end.get("reaped", True):
+            remove(self.cgroup)
+            if self.attest is not None:
+                self.attest.run()
 
     def _live(self, command: list[str], descriptors: tuple[int, int, int]) -> dict[str, object]:
         """The worker's whole life; returns the last report on it."""
@@ -187,7 +204,7 @@ class Guard:
             return {"type": "refused", "reason": "the deadline has passed"}
         try:
             prctl(_PR_SET_CHILD_SUBREAPER, 1)
-            self.worker = spawn(command, descriptors)
+            self.worker = spawn(command, descriptors, self.cgroup)
         except (OSError, SpawnFailed) as error:
             return {"type": "failed", "reason": str(error)}
         self._report({"type": "started", "pid": self.worker})
@@ -284,9 +301,8 @@ class Guard:
                 self.status = status
 
     def _kill_group(self) -> None:
-        """SIGKILL what is left of the worker's process group, at once: a process that flees by forking
-        again and again is faster than a walk through /proc. The worker is dead but not yet reaped, so
-        its pid names no other group."""
+        """At once, because a process that flees by forking again and again is faster than a walk through
+        /proc. The worker is dead but not yet reaped, so its pid names no other group."""
         try:
             os.killpg(self.worker, signal.SIGKILL)
         except PermissionError:
@@ -296,6 +312,7 @@ class Guard:
         """Kill and reap all descendants. Whether none is left: False if some do not die in time."""
         me = os.getpid()
         give_up_at = boottime() + REAP_BOUND_S
+        put(self.cgroup, "cgroup.kill", b"1")
         while self._reap():
             for pid in descendants(me):
                 kill_if(pid, lambda pid: is_descendant(pid, me))
@@ -367,7 +384,7 @@ class Attest:
 
 
 def main(arguments: list[str]) -> None:
-    deadline, grace_s, attest, stdin, output, messages, *command = arguments
+    deadline, grace_s, attest, cgroup, stdin, output, messages, *command = arguments
     for number in _IGNORED:  # a Ctrl-C in a terminal must not end the guard before its work is done
         signal.signal(number, signal.SIG_IGN)
     attestation = None
@@ -375,7 +392,7 @@ def main(arguments: list[str]) -> None:
         listener, nonce, stay_s = attest.split(",")
         attestation = Attest(int(listener), nonce, float(stay_s))
     fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
-    guard = Guard(None if deadline == "none" else float(deadline), float(grace_s), attestation)
+    guard = Guard(None if deadline == "none" else float(deadline), float(grace_s), attestation, cgroup)
     guard.run(command, (int(stdin), int(output), int(messages)))
 
 

@@ -16,6 +16,7 @@ from typing import Self
 from leaderjob.errors import LeaderjobError
 from leaderjob.execution import guard as guard_program
 from leaderjob.execution.attestation import Attestation
+from leaderjob.execution.cgroup import make_cgroup, remove_cgroup
 from leaderjob.execution.protocol import LINE_LIMIT_BYTES, encode
 from leaderjob.execution.sweep import MARK, new_mark, sweep
 from leaderjob.modules import environment_for_children
@@ -93,6 +94,7 @@ class GuardedProcess:
         self._grace_s = grace_s
         self._silence_s = silence_s
         self._mark = new_mark()
+        self._cgroup: Path | None = None
         self._guard: asyncio.subprocess.Process | None = None
         self._follower: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[Exit] | None = None
@@ -196,6 +198,7 @@ class GuardedProcess:
                 return descriptor
 
             try:
+                self._cgroup = await asyncio.to_thread(make_cgroup, self._mark)
                 self._log_path.parent.mkdir(parents=True, exist_ok=True)
                 log = keep(os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640))
                 input_read, input_write = map(keep, os.pipe())
@@ -231,7 +234,9 @@ class GuardedProcess:
         attest, attestation = "none", self._attestation
         if attestation is not None:
             attest = f"{attestation.listener.fileno()},{attestation.nonce},{attestation.stay_s!r}"
-        return [*program, deadline, repr(self._grace_s), attest, *descriptors, *self._command, str(messages)]
+        cgroup = "" if self._cgroup is None else str(self._cgroup)
+        options = (deadline, repr(self._grace_s), attest, cgroup)
+        return [*program, *options, *descriptors, *self._command, str(messages)]
 
     @property
     def _listener(self) -> tuple[int, ...]:
@@ -264,7 +269,7 @@ class GuardedProcess:
                 if report is not None:
                     self._conclude(report)
             if not self._has_ended:
-                swept = await sweep(guard.pid, self._mark)
+                swept = await sweep(guard.pid, self._mark, group=self._cgroup)
                 self._conclude(
                     Exit(None, None, swept, None, Cause.GUARD_LOST, f"the worker's guard {problem}")
                 )
@@ -291,6 +296,8 @@ class GuardedProcess:
                 self._guard.stdin.close()
             await self._guard.wait()
             await self._follower
+        if self._cgroup is not None:
+            remove_cgroup(self._cgroup)
         if self._source is not None:
             self._source.close()
         if self._sink is not None and not self._sink.is_closing():

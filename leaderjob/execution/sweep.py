@@ -2,8 +2,8 @@
 
 A dead guard's grandchildren belong to init, so the process tree no longer says whose they are. Their
 environment does: every worker is started with a mark of its own, which its children inherit. (A process
-that was given an empty environment *and* outlived its guard is the one that this cannot find; a cgroup
-would.) The same idea keeps build servers clean.
+that was given an empty environment *and* outlived its guard is the one that this cannot find; the worker's
+cgroup does, where it has one.) The same idea keeps build servers clean.
 """
 
 import asyncio
@@ -12,13 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leaderjob.clock import boottime
+from leaderjob.execution.cgroup import is_populated, kill_cgroup
 from leaderjob.execution.guard import all_pids, descendants, is_descendant, kill_if
 
 MARK = "LEADERJOB_RUN_MARK"
 
+_LOOK_AGAIN_S = 0.01
 
-async def sweep(guard: int, mark: str, *, bound_s: float = 5.0) -> bool:
-    """Kill everything that runs under ``guard`` or carries ``mark``, and then the guard itself.
+
+async def sweep(guard: int, mark: str, *, group: Path | None = None, bound_s: float = 5.0) -> bool:
+    """Kill everything that runs under ``guard``, carries ``mark`` or is in ``group``, and then the guard itself.
 
     Returns whether nothing of it is left alive; a zombie counts as dead.
     """
@@ -32,10 +35,17 @@ async def sweep(guard: int, mark: str, *, bound_s: float = 5.0) -> bool:
         return [pid for pid in {*descendants(guard), *marked} if pid != guard and is_alive(pid)]
 
     give_up_at = boottime() + bound_s
+    if group is not None:
+        kill_cgroup(group)
     swept = await _kill_until_gone(targets, belongs, give_up_at)
     # Last, because its death is what makes orphans of the others.
     kill_if(guard, lambda pid: carries(pid, needle))
-    return await _kill_until_gone(targets, belongs, give_up_at) and swept
+    swept = await _kill_until_gone(targets, belongs, give_up_at) and swept
+    while group is not None and is_populated(group):
+        if boottime() >= give_up_at:
+            return False
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    return swept
 
 
 async def _kill_until_gone(
@@ -46,7 +56,7 @@ async def _kill_until_gone(
             return False
         for pid in alive:
             kill_if(pid, belongs)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_LOOK_AGAIN_S)
     return True
 
 

@@ -32,7 +32,8 @@ class Member(Record):
     """``members/<replica id>``: written on change only; the lease under it is the heartbeat.
 
     An observer never stands for election; who is not preferred hands office over to one who is.
-    ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``.
+    ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``. ``unreachable`` has the members
+    that this one cannot reach at their liveness addresses, and these.
     """
 
     replica: Name
@@ -45,6 +46,7 @@ class Member(Record):
     addresses: dict[str, str]
     priority: Priority = Priority.ORDINARY
     holds: dict[str, Holding] = {}
+    unreachable: dict[str, str] = {}
 
 
 class Candidate(Record):

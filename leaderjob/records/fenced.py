@@ -49,7 +49,7 @@ class FencedWriter:
     def __init__(self, leadership: Leadership) -> None:
         self.leadership = leadership
         self._fence = fence(leadership.term)
-        self._troubled = False
+        self._troubles: set[Events] = set()
 
     async def commit(self, compares: Sequence[Compare], ops: Sequence[Op]) -> int:
         """Write ``ops`` if the term is in office and ``compares`` hold; returns the revision.
@@ -71,19 +71,18 @@ class FencedWriter:
         """
         term = self.leadership.term
         failure: list[Op] = [Txn(self._fence), *(Get(put.key) for put in _puts(ops))]
-        ambiguous = told = False
+        ambiguous = False
+        told: set[Events] = set()
         while True:
             self.leadership.check()
             try:
                 result = await self.leadership.etcd.txn([*self._fence, *compares], ops, failure)
             except (AmbiguousWrite, EtcdUnavailable, NoSpace) as error:
                 ambiguous = ambiguous or isinstance(error, AmbiguousWrite)
-                if not told:
-                    self._tell(error)
-                told = True
+                self._tell(error, told)
             else:
-                self._troubled = False
                 if result.succeeded:
+                    self._note_success(ops)
                     inner = (each.succeeded for each in result.results if isinstance(each, TxnResult))
                     return Committed(result.revision, tuple(inner))
                 fenced = result.results[0]
@@ -95,11 +94,20 @@ class FencedWriter:
                 raise Conflict("a record has changed since it was read; nothing was written")
             await asyncio.sleep(_PAUSE_S)
 
-    def _tell(self, error: EtcdError) -> None:
-        """Report trouble once, however many writes wait for its end."""
-        if not self._troubled:
-            emit(Events.CONNECTION_TROUBLE, term=self.leadership.term.token, reason=error)
-        self._troubled = True
+    def _tell(self, error: EtcdError, told: set[Events]) -> None:
+        """Report trouble once, however many writes wait for its end. :param told: what this write has reported."""
+        trouble = Events.ETCD_FULL if isinstance(error, NoSpace) else Events.CONNECTION_TROUBLE
+        if trouble not in self._troubles | told:
+            emit(trouble, term=self.leadership.term.token, reason=error)
+        self._troubles.add(trouble)
+        told.add(trouble)
+
+    def _note_success(self, ops: Sequence[Op]) -> None:
+        self._troubles.discard(Events.CONNECTION_TROUBLE)
+        # An etcd that is full still deletes.
+        if Events.ETCD_FULL in self._troubles and any(_puts(ops)):
+            self._troubles.discard(Events.ETCD_FULL)
+            emit(Events.ETCD_HAS_SPACE, term=self.leadership.term.token)
 
 
 def _puts(ops: Sequence[Op]) -> Iterator[Put]:

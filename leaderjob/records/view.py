@@ -72,6 +72,16 @@ class View:
     def members(self) -> dict[str, Stored[Member]]:
         return {found.record.replica: found for found in self._all(Kind.MEMBER, Member)}
 
+    def who_cannot_reach(self, member: Member) -> list[str]:
+        """The members that say that nobody answers at that one's liveness address."""
+        address = member.addresses.get("liveness")
+        records = [stored.record for stored in self.members.values()]
+        return sorted(
+            other.replica
+            for other in records
+            if address is not None and other.unreachable.get(member.replica) == address
+        )
+
     @property
     def specs(self) -> dict[str, Stored[JobSpec]]:
         return {found.record.name: found for found in self._all(Kind.SPEC, JobSpec)}

@@ -20,6 +20,24 @@ class Events(Enum):
     REPLICA_STOPPED = (logging.INFO, "the replica has stopped")
     REPLICA_FAILED = (logging.ERROR, "the replica cannot start, or has ended in disorder: why", "reason")
 
+    ID_IN_DOUBT = (
+        logging.WARNING,
+        "a process that does not answer has left a record with this replica's id: waits for its lease to run out",
+        "host pid",
+    )
+    ID_TAKEN = (
+        logging.ERROR,
+        "another live process has this replica's id by now: this one gives up office and ends",
+        "reason",
+    )
+    MEMBER_UNREACHABLE = (
+        logging.WARNING,
+        "nobody answers at the address that a member advertises: if it crashes while this replica is next in line, "
+        "that is noticed by its TTL only",
+        "member address reason",
+    )
+    MEMBER_REACHABLE = (logging.INFO, "a member answers at its address after all", "member address")
+
     SESSION_OPENED = (logging.INFO, "a lease was granted: its id and TTL", "lease")
     SESSION_SHORT_TTL = (logging.WARNING, "the TTL does not outlast the death of an etcd leader")
     SESSION_LOST = (logging.WARNING, "the lease is gone", "lease")
@@ -34,7 +52,11 @@ class Events(Enum):
     FOREIGN_CANDIDATE = (logging.WARNING, "a key in the election is not one of ours; it takes part as it is")
     CANDIDATE_WITHOUT_LEASE = (logging.WARNING, "a key without a lease blocked the election; it was deleted")
     VERDICT = (logging.WARNING, "the predecessor's process is gone: the evidence", "key evidence")
-    TERM_WON = (logging.INFO, "this replica leads: the term's token", "term")
+    TERM_WON = (
+        logging.INFO,
+        "this replica leads: the term's token, at which revision, until which boot time in seconds it is trusted",
+        "term revision trusted_until",
+    )
     TAKES_OFFICE = (
         logging.INFO,
         "the leader acts as such: how long after it was known that the one before is gone",
@@ -42,8 +64,8 @@ class Events(Enum):
     )
     TRUST_EXTENDED = (
         logging.DEBUG,
-        "a keepalive was confirmed: how long the term may be trusted",
-        "term left_s",
+        "a keepalive was confirmed: how long the term may be trusted, and until which boot time in seconds",
+        "term left_s trusted_until",
     )
     TRUST_AT_RISK = (
         logging.WARNING,
@@ -61,6 +83,13 @@ class Events(Enum):
         "etcd does not allow what a replica has to do: it serves, but does not lead",
         "reason",
     )
+    ETCD_FULL = (
+        logging.ERROR,
+        "etcd's database has reached its quota and refuses writes: the leader stays, and nothing is begun until there "
+        "is space again",
+        "term reason",
+    )
+    ETCD_HAS_SPACE = (logging.INFO, "etcd takes writes again: what waited goes on", "term")
     STORE_WENT_BACK = (logging.ERROR, "etcd was restored or reset: this replica serves, but does not lead")
 
     JOB_FAILED_TO_LOAD = (logging.ERROR, "a job module cannot be used; the other jobs go on", "module")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
 
+from leaderjob.clock import boottime
 from leaderjob.telemetry.events import Events
 from leaderjob.telemetry.redaction import Mask, mask_strings
 
@@ -97,7 +98,10 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ``time``, ``level``, ``replica``, ``namespace``, ``event`` and its fields.
+    """One object a line: ``time``, ``boottime_s``, ``level``, ``replica``, ``namespace``, ``event`` and its fields.
+
+    ``boottime_s`` is the clock of deadlines: it orders the lines of all processes of a machine, whatever becomes
+    of the time of day.
 
     A line of a library has ``logger`` and ``message`` instead of an event.
     """
@@ -110,7 +114,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"time": at.replace("+00:00", "Z"), "level": record.levelname.lower()}
-        line |= self._identity
+        line |= {"boottime_s": round(boottime(), 6), **self._identity}
         event = getattr(record, "event", None)
         if event is None:
             line |= {"logger": record.name, "message": record.getMessage()}

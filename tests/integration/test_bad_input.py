@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +166,78 @@ def test_a_second_replica_with_the_same_id_and_a_port_in_use_are_refused(
         assert cluster.leader() is cluster["r1"]
 
 
+def test_a_replica_that_was_killed_and_starts_again_leads_long_before_its_lease_runs_out(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    """Nobody else is there who could tell its death: its own state directory does."""
+    ttl_s = 60
+    config = "[election]\ntakeover_fast = false\n"
+    with (
+        Cluster(
+            etcd.endpoint, namespace, tmp_path, jobs=_RESULTS, names=("r1",), ttl_s=ttl_s, config=config
+        ) as one,
+        told(one.start()),
+    ):
+        before = one.view()
+        one["r1"].kill()
+        one.start()
+        after = one.view()
+        assert before.leader is not None
+        assert after.leader is not None
+        assert after.members["r1"].record.incarnation == after.leader.record.incarnation
+        assert after.leader.record.incarnation != before.leader.record.incarnation
+        assert "verdict" in one["r1"].log()
+        one.until("nothing is left of the first one", lambda view: len(view.queue) == 1)
+
+
+def test_a_replica_whose_id_another_live_one_takes_gives_up_office_and_ends(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    """Its lease was deleted, say, or it was stopped for long, and another one was started in its place."""
+    with one(etcd, namespace, tmp_path, _RESULTS) as cluster:
+        cluster.start()
+        other = (
+            cluster.view()
+            .members["r1"]
+            .record.model_copy(update={"incarnation": "other", "host": "elsewhere", "pid": 4321})
+        )
+        with another_one("other") as address:
+            moved = other.model_copy(update={"addresses": {"liveness": address}})
+            cluster.put(cluster.keys.member("r1"), moved.to_bytes())
+            assert cluster["r1"].process.wait(15) == 2
+        log = cluster["r1"].log()
+        assert "id_taken" in log
+        assert "replica 'r1' is already running on host elsewhere with pid 4321" in log
+        assert "give this one another --id" in log
+        assert "Traceback" not in log
+        view = cluster.until("it has left the election", lambda view: view.queue == [])
+        assert view.members["r1"].record.incarnation == "other"
+
+
+@contextmanager
+def another_one(incarnation: str) -> Iterator[str]:
+    """The address where another process says that this incarnation is there."""
+    hello = json.dumps({"replica": "r1", "incarnation": incarnation}).encode() + b"\n"
+
+    def greet() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # it was shut down
+                return
+            with connection:
+                connection.sendall(hello)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            greeting.join()
+
+
 def test_a_state_directory_that_cannot_be_used_is_named(etcd: EmbeddedEtcd, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     wrong = tmp_path / "file" / "state"
@@ -194,6 +267,14 @@ def test_wrong_usage_and_settings_exit_with_2_and_name_what_is_wrong(
     done = said(arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
+
+
+def test_a_margin_that_does_not_fit_the_ttl_keeps_a_replica_from_starting(
+    etcd: EmbeddedEtcd, tmp_path: Path
+) -> None:
+    (tmp_path / "leaderjob.toml").write_text('[election]\nttl = "4s"\nmargin = "2s"\n')
+    sentence = refused("--etcd", etcd.endpoint, "--jobs", _RESULTS, cwd=tmp_path)
+    assert "margin 2s must be above 0 and below half of the ttl of 4s" in sentence
 
 
 def test_a_misspelt_setting_is_named_with_the_nearest_right_one(

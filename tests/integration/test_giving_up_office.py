@@ -122,6 +122,16 @@ def test_a_transfer_to_one_that_hangs_is_refused(three: Cluster) -> None:
     assert f"{hanging.name} does not answer at" in said.stderr
 
 
+def test_a_transfer_to_one_that_is_dead_is_refused_also_while_its_lease_lasts(three: Cluster) -> None:
+    before, dead = token(three), queue(three)[-1]
+    three[dead].kill()
+    said = three.cli("transfer", "--to", dead)
+    assert said.returncode == 1
+    assert f"{dead} does not answer at" in said.stderr
+    assert "it is dead or hangs" in said.stderr
+    assert token(three) == before
+
+
 def test_a_command_to_another_term_changes_nothing(three: Cluster) -> None:
     before = token(three)
     give(three, CommandKind.RESIGN, "too-late", token=before - 1)

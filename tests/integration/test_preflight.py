@@ -10,14 +10,19 @@ import grpc
 import grpc.aio
 import pytest
 
-from leaderjob.cluster.preflight import is_too_old, refuse_old_release, refuse_without_permission
+from leaderjob.cluster.preflight import (
+    is_too_old,
+    refuse_old_release,
+    refuse_short_ttl,
+    refuse_without_permission,
+)
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import Etcd, NoSpace
 from leaderjob.etcd.rpc import rpc
 from leaderjob.records.keys import Keys
 from tests.support.commands import leaderjob
-from tests.support.etcd import every_release
+from tests.support.etcd import binaries, etcdctl, every_release
 from tests.support.streams import run_with_streams
 
 
@@ -105,3 +110,34 @@ def test_a_full_store_does_not_keep_a_replica_from_serving(own_etcd: EmbeddedEtc
             await refuse_without_permission(client, Keys("n"))
 
     run_with_streams(main())
+
+
+class Slow(EmbeddedEtcd):
+    """As one is set up whose members are far apart: it waits long before it elects another leader."""
+
+    def _command(self, client_port: int, peer_port: int) -> list[str]:
+        far_apart = ["--heartbeat-interval=400", "--election-timeout=4000"]
+        return [*super()._command(client_port, peer_port), *far_apart]
+
+
+@pytest.mark.parametrize("binary", binaries(), ids=("packaged", "system")[: len(binaries())])
+def test_a_ttl_below_etcds_minimum_is_refused_with_what_to_do(tmp_path: Path, binary: Path) -> None:
+    """One and a half times the election timeout of 4 s."""
+
+    async def main() -> None:
+        async with Slow(tmp_path / "etcd", binary=binary, fsync=False) as server:
+            target = ["run", "--id", "r1", "--etcd", server.endpoint, "--state-dir", str(tmp_path / "state")]
+            done = await asyncio.to_thread(leaderjob, *target, "--ttl", "5s", cwd=tmp_path)
+            assert (done.returncode, done.stdout) == (2, "")
+            for part in (
+                "setting 'election.ttl': 5s is less than etcd grants, which is 6s at least",
+                "Set election.ttl to 6s or more, or lower etcd's --election-timeout",
+            ):
+                assert part in done.stderr
+            async with Etcd([server.endpoint]) as client:
+                await refuse_short_ttl(client, 6)
+                assert (
+                    await asyncio.to_thread(etcdctl, server.endpoint, "lease", "list") == "found 0 leases\n"
+                )
+
+    run_with_streams(main(), timeout_s=40)

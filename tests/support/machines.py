@@ -76,25 +76,34 @@ def machines(
     :param ours: addresses of this system in that network; the first is what others see of whoever does not
         bind to another. Give a network that this system has no other way to: see :func:`unused_network`.
     """
-    mark = secrets.token_hex(3)
-    switch = f"lj-{mark}"
-    made: dict[str, Machine] = {}
+    switch = f"lj-{secrets.token_hex(3)}"
     _ip("netns", "add", switch)
     try:
         _ip("-n", switch, "link", "add", "switch", "type", "bridge")
         _ip("-n", switch, "link", "set", "switch", "up")
+        with machines_at(switch, addresses, directory) as made:
+            if ours:
+                _join(switch, switch, ours)
+            yield made
+    finally:
+        _ip("netns", "delete", switch)
+
+
+@contextmanager
+def machines_at(switch: str, addresses: Mapping[str, str], directory: Path) -> Iterator[dict[str, Machine]]:
+    """More machines at the switch of others. :param addresses: of each by its name, in the others' network."""
+    made: dict[str, Machine] = {}
+    try:
         for name, address in addresses.items():
-            namespace = f"lj-{mark}-{name}"
+            namespace = f"{switch}-{name}"
             _ip("netns", "add", namespace)
             made[name] = Machine(name, address, namespace, switch, directory / name)
-            made[name].directory.mkdir(parents=True)
+            made[name].directory.mkdir(parents=True, exist_ok=True)
             _ip("-n", switch, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", namespace)
             _ip("-n", switch, "link", "set", name, "master", "switch", "up")
             _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
             _ip("-n", namespace, "link", "set", "eth0", "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
-        if ours:
-            _join(switch, f"lj-{mark}", ours)
         yield made
     finally:
         for machine in made.values():
@@ -103,7 +112,6 @@ def machines(
                 process.wait()
         for machine in made.values():
             _ip("netns", "delete", machine.namespace)
-        _ip("netns", "delete", switch)
 
 
 def unused_network() -> ipaddress.IPv4Network:

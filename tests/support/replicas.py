@@ -88,6 +88,7 @@ class Replica:
 class Cluster:
     """Replicas in one namespace of a running etcd; a context manager that leaves none of them behind.
 
+    :param endpoint: of etcd, or all of them, comma-separated.
     :param directory: the replicas' current directory, where job modules are looked for first.
     :param jobs: the job modules, comma-separated.
     :param config: more settings, in the form of ``leaderjob.toml``.
@@ -113,6 +114,10 @@ class Cluster:
         settings.write_text(config)
         arguments = [*self.target, "--jobs", jobs, "--ttl", f"{ttl_s}s", "--config", str(settings)]
         self.replicas = {name: Replica(name, directory, arguments) for name in names}
+
+    @property
+    def endpoints(self) -> list[str]:
+        return self.endpoint.split(",")
 
     @property
     def target(self) -> list[str]:
@@ -167,7 +172,7 @@ class Cluster:
 
         async def follow() -> View:
             async with (
-                Client([self.endpoint], self.namespace) as client,
+                Client(self.endpoints, self.namespace) as client,
                 aclosing(client.follow()) as batches,
             ):
                 async for _, view in batches:
@@ -233,7 +238,7 @@ class Cluster:
         """The run's id, once the leader has admitted it."""
 
         async def ask() -> str:
-            async with Client([self.endpoint], self.namespace) as client:
+            async with Client(self.endpoints, self.namespace) as client:
                 return await client.trigger(job, params)
 
         return run_with_streams(ask())
@@ -277,7 +282,7 @@ class Cluster:
         """Write a key as anybody could who reaches etcd."""
 
         async def write() -> None:
-            async with Etcd([self.endpoint]) as etcd:
+            async with Etcd(self.endpoints) as etcd:
                 await etcd.put(key, value)
 
         run_with_streams(write())

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from leaderjob.app import Parts, run_until_asked
+from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.keep_running import keep_running
 from leaderjob.shutdown import AskedToStop, Shutdown
 from tests.support.loop import run_async
@@ -19,13 +20,18 @@ def shutdown(monkeypatch: pytest.MonkeyPatch) -> Shutdown:
     return Shutdown()
 
 
+async def never() -> LeaderjobError:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
 @pytest.mark.parametrize("broken", ["feed", "followers", "election"])
 def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
     shutdown: Shutdown, broken: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leaderjob.app.keep_running", partial(keep_running, first_pause_s=0.001))
     caplog.set_level(logging.INFO, logger="leaderjob")
-    begun = dict.fromkeys(("feed", "followers", "election", "service manager"), 0)
+    begun = dict.fromkeys(("feed", "followers", "election", "reachability", "service manager"), 0)
     ended: list[str] = []
     told: list[str] = []
 
@@ -48,7 +54,9 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
         feed=lambda: part("feed"),
         followers=lambda: part("followers"),
         election=lambda: part("election"),
+        reachability=lambda: part("reachability"),
         service_manager=lambda: part("service manager"),
+        refused=never,
         stopping=lambda: told.append("stopping"),
         leave=leave,
     )
@@ -57,6 +65,36 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
     assert told == ["stopping", "out of office"]
     assert ended[0] == "election", "office is given up while everything that it needs is there"
     assert sorted(ended) == sorted(begun)
+
+
+def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shutdown) -> None:
+    told: list[str] = []
+
+    async def refused() -> LeaderjobError:
+        return SettingsError("another one has this id")
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("ended")
+
+    async def leave() -> None:
+        told.append("out of office")
+
+    parts = Parts(
+        feed=forever,
+        followers=forever,
+        election=forever,
+        reachability=forever,
+        service_manager=forever,
+        refused=refused,
+        stopping=lambda: told.append("stopping"),
+        leave=leave,
+    )
+    with pytest.raises(SettingsError, match="another one has this id"):
+        run_async(run_until_asked(shutdown, parts), timeout_s=10)
+    assert told == ["stopping", "out of office", *["ended"] * 5]
 
 
 def test_whoever_asks_twice_has_asked_once(shutdown: Shutdown, caplog: pytest.LogCaptureFixture) -> None:

@@ -127,7 +127,7 @@ def test_a_guard_that_could_not_reap_everything_attests_nothing(tmp_path: Path, 
         descriptors = (attest.listener.fileno(), null, write)
         attests = f"{descriptors[0]},{attest.nonce},30.0"
         guard = subprocess.Popen(
-            [*program, "none", "5.0", attests, str(null), "2", str(write), *worker],
+            [*program, "none", "5.0", attests, "", str(null), "2", str(write), *worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=descriptors,

@@ -13,7 +13,12 @@ from tests.support.loop import run_async
 
 def test_a_disk_that_can_be_written_is_no_problem(tmp_path: Path) -> None:
     assert disk_problem(tmp_path) is None
-    assert disk_problem(tmp_path) is None, "a second time, over what is there"
+    assert disk_problem(tmp_path) is None, "a second time"
+
+
+def test_nothing_is_left_on_the_disk_whose_room_a_full_one_could_give_back(tmp_path: Path) -> None:
+    assert disk_problem(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -336,6 +336,7 @@ def raw_guard(program: list[str], code: str, order: bytes) -> dict[str, Any]:
         "none",
         "5.0",
         "none",
+        "",
         str(null),
         "2",
         str(write),

@@ -9,6 +9,7 @@ from io import StringIO
 
 import pytest
 
+from leaderjob.clock import boottime
 from leaderjob.telemetry.events import Events, emit
 from leaderjob.telemetry.logs import Format, configure_logs
 
@@ -43,6 +44,7 @@ def test_json_lines_have_who_what_and_when_and_the_fields_of_the_event() -> None
     emit(Events.RUN_STARTED, job="j", run="r", term=17, late_s=0.5, reason=ValueError("no"))
     line = json.loads(out.getvalue())
     assert line.pop("time").endswith("Z")
+    assert 0 <= boottime() - line.pop("boottime_s") < 60
     assert line == {
         "level": "info",
         "replica": "r1",

@@ -1,0 +1,135 @@
+"""Whether this process may have its replica's id, which the record under ``members/`` has a holder for.
+
+A process that was started again takes over from the one before it at once, by compare, where it knows that
+one to be gone: both had the same state directory, which one process at a time can hold. Whoever else left the
+record there may be alive although it does not answer (cut off from here, or stopped for a moment), so there
+the lease decides: it runs out, or somebody keeps it alive.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+from leaderjob.clock import boottime
+from leaderjob.cluster.liveness import incarnation_at
+from leaderjob.errors import SettingsError
+from leaderjob.etcd import Delete, Etcd, KeyValue, created_at
+from leaderjob.etcd.lease import time_to_live
+from leaderjob.model.member import Candidate, Member
+from leaderjob.records.keys import Kind
+from leaderjob.records.stored import CorruptRecord, decode
+from leaderjob.telemetry.events import Events, emit
+
+INCARNATIONS = "incarnations"
+
+_MOST_NOTED = 8
+_DIAL_TIMEOUT_S = 1.0
+_LOOK_AGAIN_S = 0.25
+_LEASES_END_LATE_BY_S = 2.0  # etcd looks for those that ran out twice a second, and revokes them through Raft
+
+
+class DuplicateReplica(SettingsError):
+    """Another live process has this replica's id."""
+
+    def __init__(self, other: Member, how: str) -> None:
+        super().__init__(
+            f"replica {other.replica!r} is already running on host {other.host} with pid {other.pid}, {how}: "
+            "give this one another --id, or stop that one"
+        )
+
+
+class Identity:
+    """The claim of one incarnation to its replica's id.
+
+    :param key: of the record.
+    :param directory: the state directory, which this process holds.
+    """
+
+    def __init__(self, etcd: Etcd, key: str, incarnation: str, directory: Path) -> None:
+        self._etcd = etcd
+        self._key = key
+        self._incarnation = incarnation
+        self._path = directory / INCARNATIONS
+        self._gone: frozenset[str] = frozenset()
+
+    def note(self) -> None:
+        """Write this incarnation to the state directory, for the next one. :raises SettingsError: it cannot be written."""
+        beside = self._path.with_suffix(".new")
+        try:
+            noted = self._path.read_text(errors="replace").split() if self._path.exists() else []
+            self._gone = frozenset(noted) - {self._incarnation}
+            with beside.open("w") as file:
+                file.write("\n".join([self._incarnation, *noted][:_MOST_NOTED]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as error:
+            raise SettingsError(
+                f"{self._path} cannot be written: {error.strerror}. It tells the next start that this process is gone; "
+                "mend the disk or its rights, or choose another --state-dir"
+            ) from error
+
+    async def claim(self) -> int:
+        """The ``mod_revision`` of the record that this process may replace; 0: there is none.
+
+        Takes as long as a lease that nobody may keep alive, where it is not known whether somebody does.
+
+        :raises DuplicateReplica: a live process has the id. :raises EtcdError: etcd does not answer.
+        """
+        doubted: Member | None = None
+        left_s: int | None = None
+        give_up_at = 0.0
+        while True:
+            found = await self._etcd.get(self._key)
+            other = self._other(found)
+            if found is None or other is None:
+                return found.mod_revision if found is not None else 0
+            address = other.addresses.get("liveness", "")
+            if address and await incarnation_at(address, timeout_s=_DIAL_TIMEOUT_S) == other.incarnation:
+                raise DuplicateReplica(other, f"and answers at {address}")
+            if other.incarnation in self._gone or not found.lease:
+                return found.mod_revision
+            before_s = left_s if doubted == other else None
+            left_s = await time_to_live(self._etcd.connection, found.lease) or 0
+            if doubted != other:
+                doubted, give_up_at = other, boottime() + left_s + _LEASES_END_LATE_BY_S
+                emit(Events.ID_IN_DOUBT, host=other.host, pid=other.pid, seconds=left_s)
+            elif (before_s is not None and left_s > before_s) or boottime() >= give_up_at:
+                raise DuplicateReplica(other, f"and keeps its lease alive, but does not answer at {address}")
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def withdraw_former(self, election: str) -> None:
+        """Delete what former processes of this replica left in the election: nobody has to wait for their leases.
+
+        What they may have had under way is another matter, as after any verdict: their jobs are held back until
+        the workers are surely gone.
+
+        :param election: its prefix. :raises EtcdError: etcd does not answer.
+        """
+        for kv in (await self._etcd.range(election)).kvs:
+            try:
+                candidate = Candidate.from_bytes(kv.value)
+            except ValueError:
+                continue  # of another program
+            if candidate.incarnation not in self._gone:
+                continue
+            emit(
+                Events.VERDICT,
+                key=kv.key,
+                evidence=f"{candidate.replica} was started again on its state directory",
+            )
+            result = await self._etcd.txn(
+                [created_at(kv.key, kv.create_revision)], [Delete(kv.key)], repeatable=True
+            )
+            if result.succeeded and kv.lease:
+                await self._etcd.revoke(kv.lease)
+
+    def _other(self, found: KeyValue | None) -> Member | None:
+        """Who else the record is of; None: of nobody, because it is ours, not there, or cannot be read."""
+        if found is None:
+            return None
+        try:
+            record = decode(Kind.MEMBER, found).record
+        except CorruptRecord:
+            return None
+        return record if isinstance(record, Member) and record.incarnation != self._incarnation else None
