@@ -5,6 +5,8 @@ A *member* is a process (``kill``, ``stop``, ``resume``, ``restart``) with a *li
 ``store`` does to a store what operators do: backups, compaction, defragmentation, quota. ``traffic`` writes,
 watches and holds office meanwhile, and says what was lost.
 
+``replicas`` (imported by its own name) has replicas of leaderjob beside such a cluster, and what can be done to them.
+
 As root the members are machines of a network of their own; otherwise proxies on loopback stand before them.
 May not live here: claims about leaderjob. They are in the tests.
 """

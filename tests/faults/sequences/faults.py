@@ -1,0 +1,244 @@
+"""The faults that are drawn from: how often, for how long, and how each strikes and is healed."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults.harness.children import guards_of, send, workers_of
+from tests.faults.harness.replicas import MachineReplica
+from tests.faults.history import Intervention
+from tests.faults.sequences.stage import Stage
+
+TTL_S = 5
+"""The shortest with which leadership is promised to outlast the death of an etcd leader."""
+LONGEST_WITHOUT_QUORUM_S = TTL_S + 2.0
+"""No fault, and no two at a time, leave etcd without a quorum for longer."""
+
+_ELECTION_S = 4.0
+"""In which etcd has another leader, and clients have found it."""
+
+Heal = Callable[[], None]
+Strike = Callable[[Stage], Heal]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """:param weight: how often it is drawn, compared with the others. :param lasts_s: at least and at most.
+    :param etcd: it strikes etcd, or needs all of it: only one such fault at a time.
+    :param replicas: how many replicas it may keep from leading; never all of them at a time.
+    :param needs_root: it needs machines of their own."""
+
+    name: str
+    strike: Strike
+    weight: int = 2
+    lasts_s: tuple[float, float] = (0.5, 3.0)
+    etcd: bool = False
+    replicas: int = 1
+    needs_root: bool = False
+
+
+def _nothing() -> None:
+    """What passes by itself."""
+
+
+def _started_again(*replicas: MachineReplica) -> Heal:
+    def heal() -> None:
+        for replica in replicas:
+            replica.link.heal()
+            if not replica.runs:
+                replica.start()
+
+    return heal
+
+
+def _leader_killed(stage: Stage) -> Heal:
+    leader = stage.leader
+    leader.kill()
+    return _started_again(leader)
+
+
+def _follower_killed(stage: Stage) -> Heal:
+    follower = stage.follower
+    follower.kill()
+    return _started_again(follower)
+
+
+def _leader_and_next_killed(stage: Stage) -> Heal:
+    dying = stage.standing[:2]
+    for replica in dying:
+        replica.send(signal.SIGSTOP)  # neither is to see the other one die
+    for replica in dying:
+        replica.kill()
+    return _started_again(*dying)
+
+
+def _leader_terminated(stage: Stage) -> Heal:
+    leader = stage.leader
+    leader.terminate(within_s=20.0)
+    return _started_again(leader)
+
+
+def _host_lost(stage: Stage) -> Heal:
+    leader = stage.leader
+    leader.lose_host()
+    return _started_again(leader)
+
+
+def _leader_stopped(stage: Stage) -> Heal:
+    leader = stage.leader
+    leader.send(signal.SIGSTOP)
+
+    def heal() -> None:
+        if leader.runs:
+            leader.send(signal.SIGCONT)
+
+    return heal
+
+
+def _cut_from_etcd(*, sending: bool, hearing: bool) -> Strike:
+    def strike(stage: Stage) -> Heal:
+        leader = stage.leader
+        leader.link.cut_from_etcd(sending=sending, hearing=hearing)
+        return leader.link.heal
+
+    return strike
+
+
+def _leader_cut_off(stage: Stage) -> Heal:
+    leader = stage.leader
+    leader.link.cut_off()
+    return leader.link.heal
+
+
+def _replicas_rejected(stage: Stage) -> Heal:
+    leader = stage.leader
+    # Whoever dialled while the rules were there may still come to its verdict for a moment.
+    note = stage.note(Intervention.REJECTION, 3.0)
+    leader.link.reject_replicas()
+
+    def heal() -> None:
+        leader.link.heal()
+        note.end()
+
+    return heal
+
+
+def _children(which: Callable[[int], list[int]], number: signal.Signals) -> Strike:
+    def strike(stage: Stage) -> Heal:
+        found = which(stage.leader.pid)
+        send(found, number)
+        return lambda: send(found, signal.SIGCONT)
+
+    return strike
+
+
+def _disk_full(stage: Stage) -> Heal:
+    disk = stage.leader.disk
+    disk.fill()
+    return disk.mend
+
+
+def _lease_revoked(stage: Stage) -> Heal:
+    note = stage.note(Intervention.REVOCATION, 1.0, about=stage.lease)
+    stage.etcd[0].etcdctl("lease", "revoke", stage.lease)
+    return note.end
+
+
+def _key_deleted(stage: Stage) -> Heal:
+    stage.etcd[0].etcdctl("del", stage.key)
+    return _nothing
+
+
+def _resigned(stage: Stage) -> Heal:
+    stage.fleet.cli("resign", "--json")
+    return _nothing
+
+
+def _member_killed(number: int) -> Strike:
+    """:param number: 0 is etcd's leader."""
+
+    def strike(stage: Stage) -> Heal:
+        note = stage.note(Intervention.OUTAGE, _ELECTION_S)
+        member = stage.etcd[number]
+        member.kill()
+
+        def heal() -> None:
+            stage.fleet.run(member.restart())
+            note.end()
+
+        return heal
+
+    return strike
+
+
+def _members_stopped(count: int) -> Strike:
+    """:param count: 1: etcd's leader, 2: the quorum with it."""
+
+    def strike(stage: Stage) -> Heal:
+        note = stage.note(Intervention.OUTAGE, _ELECTION_S)
+        # A leader that goes on revokes leases which the one after it has renewed, before it learns of that one
+        # (etcd #15247).
+        revoked = stage.note(Intervention.REVOCATION, 1.0)
+        for member in stage.etcd[:count]:
+            member.stop()
+
+        def heal() -> None:
+            for member in stage.etcd[:count]:
+                member.resume()
+            note.end()
+            revoked.end()
+
+        return heal
+
+    return strike
+
+
+def _member_cut_off(stage: Stage) -> Heal:
+    note = stage.note(Intervention.OUTAGE, _ELECTION_S)
+    member = stage.etcd[0]
+    stage.fleet.run(member.link.cut())
+
+    def heal() -> None:
+        stage.fleet.run(member.link.heal())
+        note.end()
+
+    return heal
+
+
+_BEYOND_TTL = (TTL_S + 0.5, TTL_S + 3.0)
+_ANYTHING = (0.5, TTL_S + 2.0)
+
+FAULTS = (
+    Fault("leader killed", _leader_killed, weight=4),
+    Fault("follower killed", _follower_killed),
+    Fault("leader and next in line killed", _leader_and_next_killed, replicas=2),
+    Fault("leader terminated", _leader_terminated, weight=3),
+    Fault("leader resigns", _resigned, etcd=True),
+    Fault("leader's host lost", _host_lost, needs_root=True),
+    Fault("leader paused beyond its TTL", _leader_stopped, weight=3, lasts_s=_BEYOND_TTL),
+    Fault("leader paused for a moment", _leader_stopped, lasts_s=(0.2, 2.5)),
+    Fault("leader cut off from etcd", _cut_from_etcd(sending=True, hearing=True), lasts_s=_ANYTHING),
+    Fault("leader not heard by etcd", _cut_from_etcd(sending=True, hearing=False), lasts_s=_ANYTHING),
+    Fault("leader does not hear etcd", _cut_from_etcd(sending=False, hearing=True), lasts_s=_ANYTHING),
+    Fault("leader cut off from all", _leader_cut_off, lasts_s=_ANYTHING, needs_root=True),
+    Fault("leader's replicas rejected", _replicas_rejected, weight=3, needs_root=True),
+    Fault("workers killed", _children(workers_of, signal.SIGKILL), replicas=0),
+    Fault("workers stopped", _children(workers_of, signal.SIGSTOP), replicas=0),
+    Fault("guards killed", _children(guards_of, signal.SIGKILL), replicas=0),
+    Fault("guards stopped", _children(guards_of, signal.SIGSTOP), replicas=0, lasts_s=(0.5, 5.0)),
+    Fault("leader's disk full", _disk_full, weight=1, lasts_s=(4.0, 14.0), needs_root=True),
+    Fault("leader's lease revoked", _lease_revoked, etcd=True),
+    Fault("leader's key deleted", _key_deleted, etcd=True),
+    Fault("etcd's leader killed", _member_killed(0), weight=3, lasts_s=(1.0, 5.0), etcd=True),
+    Fault("etcd's leader stopped", _members_stopped(1), weight=2, lasts_s=(1.0, 6.0), etcd=True),
+    Fault("etcd's leader cut off", _member_cut_off, weight=2, lasts_s=(1.0, 6.0), etcd=True),
+    Fault("a follower of etcd killed", _member_killed(1), weight=1, etcd=True),
+    Fault("quorum lost for a moment", _members_stopped(2), lasts_s=(0.5, 2.0), etcd=True),
+    Fault(
+        "quorum lost beyond the TTL",
+        _members_stopped(2),
+        weight=1,
+        lasts_s=(TTL_S + 0.5, LONGEST_WITHOUT_QUORUM_S),
+        etcd=True,
+    ),
+)

@@ -1,0 +1,41 @@
+"""Random faults: whatever is struck, the invariants hold, and somebody leads again."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness.members import ReleaseName, release
+from tests.faults.sequences import FAULTS, Fault, Struck, draw, play, report
+
+_HERE = [fault for fault in FAULTS if os.geteuid() == 0 or not fault.needs_root]
+_QUICK = [fault for fault in _HERE if fault.lasts_s[1] <= 3.0]
+
+slow = pytest.mark.slow
+
+
+def told(struck: Struck) -> None:
+    """Shown by pytest where the test fails."""
+    print(report.line(struck))  # noqa: T201
+
+
+@pytest.mark.parametrize(
+    ("seed", "faults", "among", "etcd"),
+    [
+        pytest.param(30, 3, _QUICK, "system", id="quick"),
+        pytest.param(11, 20, _HERE, "system", id="all", marks=slow),
+        pytest.param(12, 20, _HERE, "packaged", id="all, packaged etcd", marks=slow),
+    ],
+)
+def test_a_sequence_of_random_faults_violates_nothing(
+    tmp_path: Path, seed: int, faults: int, among: list[Fault], etcd: ReleaseName
+) -> None:
+    played = play(draw(seed, faults, among), tmp_path, tell=told, binary=release(etcd))
+    assert played.violations == (), "\n".join(map(str, played.violations))
+
+
+@slow
+def test_a_sequence_on_loopback_violates_nothing(tmp_path: Path) -> None:
+    among = [fault for fault in FAULTS if not fault.needs_root]
+    played = play(draw(13, 10, among), tmp_path, tell=told, network="proxies")
+    assert played.violations == (), "\n".join(map(str, played.violations))
