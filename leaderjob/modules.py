@@ -6,7 +6,6 @@ one that comes with leaderjob: ``leaderjob.bundled.X`` in an installed package, 
 beside the package in a source checkout.
 """
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -60,6 +59,8 @@ def load_job(reference: str) -> Job:
         raise SettingsError(f"{reference!r} names a module but no job: write it as MODULE:JOB")
     jobs = {job.options.name: job for job in load_jobs(module)}
     if name not in jobs:
+        import difflib  # noqa: PLC0415 - each worker would pay for it, and few have it to tell
+
         near = difflib.get_close_matches(name, jobs, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it defines {', '.join(sorted(jobs)) or 'no job'}"
         raise NoSuchJob(f"module {module!r} defines no job {name!r}: {hint}")
