@@ -171,14 +171,16 @@ class Connection:
         """The answer of one endpoint. :raises EtcdError: what it refused for good, and did not do."""
         began_at, token, sent_at = time.monotonic(), None, None
         try:
-            async with self.channels.use(endpoint) as stubs:
+            channel = self.channels.take(endpoint)
+            try:
                 if self.auth.is_needed:
-                    token = await self.auth.token(stubs, timeout_s=timeout_s)
+                    token = await self.auth.token(channel.stubs, timeout_s=timeout_s)
                 sent_at = time.monotonic()
                 left_s = max(0.0, began_at + timeout_s - sent_at)
-                response = await method(stubs)(
-                    request, timeout=left_s, metadata=token.metadata if token else ()
-                )
+                metadata = token.metadata if token else ()
+                response = await method(channel.stubs)(request, timeout=left_s, metadata=metadata)
+            finally:
+                await self.channels.leave(channel)
         except asyncio.CancelledError:
             if not cancelled_by_peer():
                 raise
