@@ -52,6 +52,7 @@ _PAUSE_S = 1.0
 _REFUSED_PAUSE_S = 10.0
 _NOTE_EVERY_S = 10.0
 _LOOK_EVERY_S = 5.0
+_UNFIT_FOR_S = 10.0
 _STOPS = "the replica stops"
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
@@ -191,7 +192,7 @@ class Leading:
                 group.create_task(self._membership.keep(session), name="heartbeat record"),
                 group.create_task(self._lose_with_the_history(session, history), name="history: watched"),
                 group.create_task(self._keep_noting(), name="history: noted"),
-                group.create_task(self._step_down_if_unfit(), name="fitness: looked at"),
+                group.create_task(self._step_down_if_unfit(session), name="fitness: looked at"),
             ]
             try:
                 await work
@@ -232,8 +233,11 @@ class Leading:
             told = True
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _step_down_if_unfit(self) -> None:
-        """Two looks in a row: a fault that passes at once costs more when office changes hands."""
+    async def _step_down_if_unfit(self, session: Session) -> None:
+        """Two looks in a row: a fault that passes at once costs more when office changes hands.
+
+        What is under way may hang on the very fault, so office ends with the session if not by then.
+        """
         former: str | None = None
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -241,6 +245,8 @@ class Leading:
             if problem is not None and former is not None and self._stepdown is not None:
                 emit(Events.UNFIT, reason=problem, term=self._term)
                 self._stepdown.ask(problem)
+                await asyncio.sleep(self._settings.election.drain + _UNFIT_FOR_S)
+                session.lose(f"it is unfit to lead, and could not end its work in time: {problem}")
             former = problem
 
     async def _campaign_and_lead(self, session: Session, history: History) -> None:

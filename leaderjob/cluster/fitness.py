@@ -6,7 +6,9 @@ be as useless.
 
 import asyncio
 import os
+import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from leaderjob.clock import boottime
@@ -46,6 +48,7 @@ class Fitness:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lags: deque[tuple[float, float]] = deque()
+        self._probe: asyncio.Future[str | None] | None = None
 
     async def run(self) -> None:
         """Measure how late the loop is, until cancelled."""
@@ -62,8 +65,24 @@ class Fitness:
         held_up_s = sum(lag for _, lag in self._lags)
         if held_up_s > _WINDOW_S * _HELD_UP_SHARE:
             return f"its event loop was held up for {held_up_s:.0f} s of the last {_WINDOW_S:g} s"
-        try:
-            async with asyncio.timeout(_DISK_TIMEOUT_S):
-                return await asyncio.to_thread(disk_problem, self._directory)
-        except TimeoutError:
+        return await self._disk_problem()
+
+    async def _disk_problem(self) -> str | None:
+        """In a thread of its own: those that asyncio lends may all be at work, for minutes, on results."""
+        if self._probe is None:
+            loop = asyncio.get_running_loop()
+            self._probe = loop.create_future()
+            threading.Thread(
+                target=_look, args=(self._directory, loop, self._probe), name="disk probe", daemon=True
+            ).start()
+        done, _ = await asyncio.wait([self._probe], timeout=_DISK_TIMEOUT_S)
+        if not done:
             return f"its disk has not taken a few bytes within {_DISK_TIMEOUT_S:g} s"
+        found, self._probe = self._probe.result(), None
+        return found
+
+
+def _look(directory: Path, loop: asyncio.AbstractEventLoop, probe: "asyncio.Future[str | None]") -> None:
+    problem = disk_problem(directory)
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(probe.set_result, problem)

@@ -1,12 +1,15 @@
 """The port where a replica's process is seen to be there; ``liveness.py`` has what others conclude from it."""
 
+import asyncio
 import ctypes
 import json
 import math
 import os
 import selectors
+import signal
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
@@ -23,6 +26,8 @@ _KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPC
 _ACCEPT_AGAIN_S = 1.0
 _TELL_AGAIN_S = 60.0
 _END_WITHIN_S = 1.0
+_TICK_S = 0.25
+_HANGS_AFTER_S = 2.0
 
 _SYS_CLOSE_RANGE = 436  # on each architecture that Python runs on
 _CLOSE_RANGE_UNSHARE = 2
@@ -50,9 +55,12 @@ class LivenessListener:
         self._host = host
         self.port = port
         self._thread: threading.Thread | None = None
+        self._ticked_at = -math.inf
+        self._next_tick: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         """:raises SettingsError: the port is in use, or the host is none of this machine's."""
+        self._tick()
         self._stopped, self._stop = os.pipe()
         bound: Future[int] = Future()
         self._thread = threading.Thread(
@@ -72,6 +80,8 @@ class LivenessListener:
         self._end()
 
     def _end(self) -> None:
+        if self._next_tick is not None:
+            self._next_tick.cancel()
         if self._thread is not None:
             os.close(self._stop)
             self._thread.join(_END_WITHIN_S)
@@ -80,15 +90,29 @@ class LivenessListener:
             self._thread = None
 
     def _serve(self, stopped: int, bound: "Future[int]") -> None:
-        _own_descriptors(but=stopped)
+        # A signal that the kernel gave to this thread would be told to the loop by a descriptor that is none here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
+            _own_descriptors(but=stopped)
             listener = self._listen()
+            bound.set_result(listener.getsockname()[1])
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             bound.set_exception(error)
             return
-        with listener, selectors.DefaultSelector() as selector:
-            bound.set_result(listener.getsockname()[1])
-            _Streams(listener, selector, self._hello).serve_until(stopped)
+        with listener:
+            try:
+                _Streams(listener, self._greeting).serve_until(stopped)
+            except Exception as error:  # noqa: BLE001 - whatever it was: to close the port now would be a false death
+                emit(Events.CANNOT_ACCEPT, port=self.port, reason=error)
+                os.read(stopped, 1)
+
+    def _greeting(self) -> bytes:
+        """What to say to who connects: nothing while the event loop hangs, for then this process does not work."""
+        return self._hello if monotonic() - self._ticked_at < _HANGS_AFTER_S else b""
+
+    def _tick(self) -> None:
+        self._ticked_at = monotonic()
+        self._next_tick = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def _listen(self) -> socket.socket:
         try:
@@ -109,10 +133,10 @@ class LivenessListener:
 class _Streams:
     """Who is connected."""
 
-    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector, hello: bytes) -> None:
+    def __init__(self, listener: socket.socket, greeting: Callable[[], bytes]) -> None:
         self._listener = listener
-        self._selector = selector
-        self._hello = hello
+        self._greeting = greeting
+        self._selector = selectors.PollSelector()  # takes nothing of the system that could run out
         self._places = Places(_MOST_STREAMS, per_peer=_MOST_STREAMS_OF_ONE_ADDRESS)
         self._streams: dict[socket.socket, Place] = {}
         self._again_at = math.inf
@@ -149,7 +173,7 @@ class _Streams:
             return
         connection.setblocking(False)
         with suppress(OSError):  # it is gone already: the next read says so too
-            connection.send(self._hello)
+            connection.send(self._greeting())
         place = self._places.take(address[0])
         if place is None:
             connection.close()  # greeted all the same: that is no verdict, and answers who asks who is here

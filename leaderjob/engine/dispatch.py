@@ -27,6 +27,7 @@ from leaderjob.telemetry.trace import Trace
 _FIRST_BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
 _HAND_OVER_TIMEOUT_S = 2.0
+_TIDY_WITHIN_S = 5.0
 _FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.ABANDONED)
 
 
@@ -161,7 +162,7 @@ class Dispatch:
             await self._hand_over(begun)
             raise
         finally:
-            await asyncio.to_thread(shutil.rmtree, artifact_dir, ignore_errors=True)
+            await _tidy(artifact_dir)
 
     async def _wait_for_the_unreaped(self, run: Run) -> None:
         """Other runs of the job may have left processes as well: in this term, or in the one before."""
@@ -342,6 +343,12 @@ def _make_empty(directory: Path) -> str | None:
             "disk, or mend what is in its state directory"
         )
     return None
+
+
+async def _tidy(directory: Path) -> None:
+    """Remove it, and wait for that; but not on a disk that hangs, for it must not keep a term from ending."""
+    removing = asyncio.ensure_future(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
+    await asyncio.wait([removing], timeout=_TIDY_WITHIN_S)
 
 
 def _has_entries(directory: Path) -> bool:

@@ -78,7 +78,8 @@ class FencedWriter:
             try:
                 result = await self.leadership.etcd.txn([*self._fence, *compares], ops, failure)
             except (AmbiguousWrite, EtcdUnavailable, NoSpace) as error:
-                ambiguous = ambiguous or isinstance(error, AmbiguousWrite)
+                # A write that took the last room can be done and told to have found none (etcd #16659).
+                ambiguous = ambiguous or isinstance(error, AmbiguousWrite | NoSpace)
                 self._tell(error, told)
             else:
                 if result.succeeded:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from leaderjob.clock import utcnow
-from leaderjob.cluster import liveness
+from leaderjob.cluster import liveness, liveness_port
 from leaderjob.cluster.liveness import incarnation_at, witness
 from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.errors import SettingsError
@@ -340,5 +342,78 @@ def test_a_port_in_use_is_an_error_that_names_the_setting() -> None:
                 f"setting 'replica.liveness_port': cannot listen on port {first.port} of 127.0.0.1 "
                 "(Address already in use)"
             )
+
+    run_async(main(), timeout_s=5)
+
+
+def test_its_thread_is_given_no_signal_because_the_loop_would_never_hear_of_it() -> None:
+    async def main() -> None:
+        async with listener():
+            (thread,) = [each for each in threading.enumerate() if each.name == "liveness port"]
+            status = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
+            (blocked,) = [int(line.split()[1], 16) for line in status if line.startswith("SigBlk:")]
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                assert blocked & (1 << (number - 1))
+
+    run_async(main(), timeout_s=5)
+
+
+def test_a_process_whose_loop_hangs_greets_nobody_and_is_not_taken_for_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(liveness_port, "_HANGS_AFTER_S", 0.6)
+
+    def said_to(port: int) -> str:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.settimeout(0.2)
+            try:
+                return connection.recv(100).decode()
+            except TimeoutError:
+                return ""
+
+    async def main() -> None:
+        async with listener() as first:
+            assert json.loads(await asyncio.to_thread(said_to, first.port)) == _HELLO
+            time.sleep(0.7)
+            assert said_to(first.port) == ""
+            await asyncio.sleep(0.3)
+            assert json.loads(await asyncio.to_thread(said_to, first.port)) == _HELLO
+
+    run_async(main(), timeout_s=10)
+
+
+def test_a_port_that_cannot_serve_any_more_stays_open_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To close it would make others think that the process is dead."""
+
+    def broken(self: object) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(liveness_port._Streams, "_accept", broken)
+
+    async def main() -> None:
+        async with listener() as first:
+            for _ in range(2):
+                with socket.create_connection(("127.0.0.1", first.port), timeout=5):
+                    while not caplog.records:  # noqa: ASYNC110 - a thread says it
+                        await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", first.port), timeout=5)
+
+    run_async(main(), timeout_s=10)
+    assert [record.msg for record in caplog.records] == ["cannot_accept"]
+
+
+def test_what_goes_wrong_before_the_port_is_bound_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*, but: int) -> None:
+        raise OSError("no table")
+
+    monkeypatch.setattr(liveness_port, "_own_descriptors", fail)
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="no table"):
+            async with listener():
+                pass
 
     run_async(main(), timeout_s=5)

@@ -1,13 +1,18 @@
 """Faults of a replica's own: a disk that takes nothing, an event loop that is held up."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from leaderjob import leading
 from leaderjob.cluster import fitness
 from leaderjob.cluster.fitness import PROBE, Fitness, disk_problem
+from leaderjob.engine.stepdown import StepDown
+from leaderjob.leading import Leading
 from tests.support.loop import run_async
 
 
@@ -33,6 +38,67 @@ def test_a_disk_that_hangs_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(fitness, "disk_problem", lambda directory: time.sleep(0.5))
     assert "has not taken a few bytes within 0.1 s" in str(run_async(Fitness(tmp_path).problem()))
+
+
+def test_a_disk_is_looked_at_while_every_thread_that_asyncio_lends_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 2.0)
+    over = threading.Event()
+
+    async def main() -> None:
+        busy = [asyncio.ensure_future(asyncio.to_thread(over.wait)) for _ in range(64)]
+        assert await Fitness(tmp_path).problem() is None
+        over.set()
+        await asyncio.gather(*busy)
+
+    run_async(main(), timeout_s=10)
+
+
+def test_a_disk_that_hangs_on_is_not_looked_at_by_one_thread_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 0.05)
+    over = threading.Event()
+    monkeypatch.setattr(fitness, "disk_problem", lambda directory: (over.wait(), None)[1])
+
+    async def main() -> None:
+        fit = Fitness(tmp_path)
+        before = [each.name for each in threading.enumerate()].count("disk probe")
+        for _ in range(3):
+            assert await fit.problem() is not None
+        assert [each.name for each in threading.enumerate()].count("disk probe") == before + 1
+        over.set()
+        monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 5.0)
+        assert await fit.problem() is None
+
+    run_async(main(), timeout_s=10)
+
+
+def test_office_ends_with_the_session_where_work_hangs_on_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(leading, "_UNFIT_FOR_S", 0.05)
+    lost = asyncio.Queue[str]()
+
+    class Replica:
+        _stepdown = StepDown()
+        _settings = SimpleNamespace(election=SimpleNamespace(drain=0.0))
+        _term = 7
+
+        class _fitness:
+            @staticmethod
+            async def problem() -> str:
+                return "its disk hangs"
+
+    async def main() -> None:
+        session = SimpleNamespace(lose=lost.put_nowait)
+        watching = asyncio.ensure_future(Leading._step_down_if_unfit(Replica(), session))  # type: ignore[arg-type]
+        assert "its disk hangs" in await lost.get()
+        assert Replica._stepdown.reason == "its disk hangs"
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    run_async(main(), timeout_s=10)
 
 
 def test_a_loop_that_is_held_up_most_of_the_time_is_a_problem_until_it_is_not(
