@@ -112,15 +112,23 @@ class Etcd:
         response = await self.connection.call(lambda stubs: stubs.kv.Put, request, repeatable=False)
         return int(response.header.revision)
 
-    async def delete(self, key: str, *, prefix: bool = False, within_s: float | None = None) -> int:
+    async def delete(
+        self, key: str, *, prefix: bool = False, repeatable: bool = False, within_s: float | None = None
+    ) -> int:
         """Delete a key, or all that begin with it; returns how many there were.
 
+        :param repeatable: nobody else makes it, so twice is as good as once: where there is no answer it is sent to
+            the next endpoint.
         :param within_s: the deadline of all tries together. :raises AmbiguousWrite: it may be done or not.
         """
         start, end = key_range(key, prefix=prefix)
         request = rpc.DeleteRangeRequest(key=start, range_end=end)
         response = await self.connection.call(
-            lambda stubs: stubs.kv.DeleteRange, request, repeatable=False, within_s=within_s
+            lambda stubs: stubs.kv.DeleteRange,
+            request,
+            repeatable=repeatable,
+            writes=True,
+            within_s=within_s,
         )
         return int(response.deleted)
 

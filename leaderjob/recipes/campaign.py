@@ -98,7 +98,7 @@ class Campaign:
         session.check()
         key = f"{self._prefix}{session.lease_id:x}"
         emit(Events.CAMPAIGN_STARTED, key=key)
-        session.stands_in.add(self._prefix)
+        session.stands_in = self._prefix
         try:
             create_revision = await self._enter(key, value)
             term = Term(self._prefix, session.lease_id, create_revision, self._token_floor)
@@ -113,6 +113,7 @@ class Campaign:
             confirmed_at=claim.confirms,
             won_revision=claim.revision,
             key_revision=self._key_revision,
+            may_return=self._may_arrive,
             free_at=self._free_at,
         )
 
@@ -126,13 +127,12 @@ class Campaign:
                 result = await self._to_the_end(self._etcd.txn([absent(key)], [put], [Get(key)]))
             except AmbiguousWrite:
                 # The key bears our lease's id, so whichever try creates it, it is ours, and the
-                # other one finds it there.
-                self._may_arrive = True
+                # other one finds it there. But the first may come later, when it was deleted again.
                 continue
-            except EtcdError:
-                self._may_stand = self._may_arrive
+            except EtcdError as error:
+                # A write that took the last room can be done and told to have found none (etcd #16659).
+                self._may_stand = self._may_arrive or isinstance(error, NoSpace)
                 raise
-            self._may_arrive = False
             if result.succeeded:
                 self._key_revision = result.revision
                 return result.revision
@@ -145,15 +145,21 @@ class Campaign:
         """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would
         arrive after whatever is done to take it back."""
         task = asyncio.ensure_future(writing)
+        before, self._may_arrive = self._may_arrive, True  # whatever ends this early
         try:
-            return await asyncio.shield(task)
+            result = await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait([task], timeout=_WITHDRAW_TIMEOUT_S)
-            self._may_arrive = not task.done() or isinstance(task.exception(), AmbiguousWrite)
+            if task.done() and not task.cancelled() and not isinstance(task.exception(), AmbiguousWrite):
+                self._may_arrive = before
+            raise
+        except EtcdError as error:
+            self._may_arrive = before or isinstance(error, AmbiguousWrite)
             raise
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        self._may_arrive = before
+        return result
 
     async def _wait_for_office(self, term: Term) -> Claim:
         """Return the claim that won."""
@@ -284,12 +290,12 @@ class Campaign:
         try:
             if self._may_stand:
                 # No transaction: an etcd that is full refuses those, and takes this.
-                await self._etcd.delete(key, within_s=_WITHDRAW_TIMEOUT_S)
+                await self._etcd.delete(key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
                 withdrawn = not self._may_arrive
         except EtcdError as error:
             emit(Events.CONNECTION_TROUBLE, reason=error)
         finally:
             if withdrawn:
-                session.stands_in.discard(self._prefix)
+                session.stands_in = None
             else:
                 session.lose("its candidacy could not be withdrawn, and it must not be kept alive")

@@ -61,10 +61,10 @@ class Election:
         :raises SessionLost: the lease is gone. :raises CampaignLost: the key was deleted.
         :raises AlreadyStanding: the session stands in this election. :raises EtcdError: etcd does not answer.
         """
-        if self.prefix in session.stands_in:
+        if session.stands_in is not None:
             raise AlreadyStanding(
-                f"session {session.lease_id:x} stands in the election {self.prefix!r} already: resign first, or open "
-                "another session"
+                f"session {session.lease_id:x} stands in the election {session.stands_in!r} already: resign first, or "
+                "open another session"
             )
         campaign = Campaign(
             self.etcd,
@@ -118,23 +118,24 @@ class Election:
         put = Put(term.key, value, lease=term.lease_id)
         while True:
             leadership.check()
-            compares = [*fence(term), modified_at(term.key, leadership.key_revision)]
+            expected = leadership.key_revision
+            compares = [*fence(term), modified_at(term.key, expected)]
             try:
                 result = await self.etcd.txn(compares, [put], [Get(term.key)])
             except (AmbiguousWrite, EtcdUnavailable):
                 await asyncio.sleep(_PAUSE_S)
                 continue
             if result.succeeded:
-                leadership.key_revision = result.revision
+                leadership.key_revision = max(leadership.key_revision, result.revision)
                 return result.revision
             found = result.range(0).first
             if found is None or found.create_revision != term.create_revision:
                 leadership.end("the election key is gone")
                 raise NotLeader(f"term {term.token} no longer holds office; nothing was written")
-            if found.mod_revision == leadership.key_revision:
+            if found.mod_revision == expected:
                 leadership.end("an older candidate stands")
                 raise NotLeader(f"term {term.token} does not hold office; nothing was written")
-            leadership.key_revision = found.mod_revision
+            leadership.key_revision = max(leadership.key_revision, found.mod_revision)
 
     async def resign(self, leadership: Leadership, reason: str = "resigned") -> None:
         """Give up office; whoever is next takes over at once. Only when all work of the term has stopped.
@@ -157,7 +158,7 @@ class Election:
         except EtcdError as error:
             emit(Events.CONNECTION_TROUBLE, term=term.token, reason=error)
         finally:
-            if resigned:
-                session.stands_in.discard(self.prefix)
+            if resigned and not leadership.may_return:
+                session.stands_in = None
             else:
-                session.lose("its key could not be deleted, and it must not be kept alive")
+                session.lose("its key could not be deleted for good, and it must not be kept alive")

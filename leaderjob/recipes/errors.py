@@ -10,7 +10,7 @@ class SessionLost(LeaderjobError):
 
 
 class AlreadyStanding(LeaderjobError):
-    """The session stands in that election already, or leads; its key would be the same."""
+    """The session stands in an election already, or leads. What its keepalives confirm is one term's key."""
 
     exit_code = 2
 

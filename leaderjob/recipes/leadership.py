@@ -34,6 +34,7 @@ class Leadership:
         key was read and the election won.
     :param won_revision: of the store when it was won: all that earlier terms wrote lies at or below it.
     :param key_revision: the ``mod_revision`` that the key had then.
+    :param may_return: a try to create the key got no answer, so the key may come back once it was deleted.
     :param free_at: boot time at which it became known that the candidate before was gone; None: there was none.
     """
 
@@ -46,6 +47,7 @@ class Leadership:
         confirmed_at: float,
         won_revision: int,
         key_revision: int,
+        may_return: bool = False,
         free_at: float | None = None,
     ) -> None:
         self.etcd = etcd
@@ -57,6 +59,7 @@ class Leadership:
         self.free_at = free_at
         self.won_revision = won_revision
         self.key_revision = key_revision
+        self.may_return = may_return
         self._at_risk = False
         self._ended = asyncio.Event()
         self._reason = ""

@@ -69,8 +69,8 @@ class Session:
         self.on_acknowledged: Acknowledged | None = None
         self.term: int | None = None
         """The token of the term that it carries, once it has won one; for those who read of its troubles."""
-        self.stands_in: set[str] = set()
-        """The elections, by their prefixes, in which its key stands."""
+        self.stands_in: str | None = None
+        """The election, by its prefix, in which its key stands."""
         self._lost = asyncio.Event()
         self._reason = ""
         self._lease_is_gone = False

@@ -2,17 +2,19 @@
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import EtcdUnavailable, KeyValue, LeaseNotFound, Put
+from leaderjob.etcd import EtcdUnavailable, KeyValue, LeaseNotFound, NoSpace, Put, TxnResult
 from leaderjob.etcd.stream import stream
 from leaderjob.model.term import Term
 from leaderjob.recipes import CampaignLost, Election, NotLeader, SessionLost, TermLost, fence
-from tests.support.candidates import Place, campaigning
+from tests.support.candidates import SHORT, Place, campaigning
 from tests.support.cuttable import Cuttable
-from tests.support.etcd import every_release
+from tests.support.etcd import etcdctl, every_release
 from tests.support.streams import run_with_streams
 
 
@@ -387,3 +389,108 @@ def test_a_verdict_on_one_in_the_middle_wins_nothing(place: Place) -> None:
                 assert (await winning).won_revision > leads.won_revision
 
     run_with_streams(main(), timeout_s=5)
+
+
+def test_a_claim_that_won_without_an_answer_is_laid_again_and_wins(place: Place) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            place.candidate() as (first, session_1, _),
+            place.candidate(endpoint=proxy.endpoint) as (second, session_2, client),
+        ):
+            await first.campaign(session_1, b"one")
+            gone = asyncio.Event()
+
+            async def witness(predecessor: KeyValue) -> str:
+                await gone.wait()
+                return "it was seen to be gone"
+
+            winning = asyncio.create_task(
+                second.campaign(session_2, b"two", witness=witness, proclaims=lambda: b"two leads")
+            )
+            await place.until(2)
+            await client.claimed.get()
+            proxy.cut(requests=False)
+            gone.set()
+            while [key.value for key in await place.until(1)] != [b"two leads"]:
+                pass
+            proxy.reset()
+            proxy.heal()
+            leadership = await winning
+            leadership.check()
+            assert await second.proclaim(leadership, b"two leads on") > leadership.won_revision
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_claim_that_arrives_late_does_not_overwrite_what_was_proclaimed_since(place: Place) -> None:
+    async def main() -> None:
+        async with place.candidate() as (election, session, client):
+            late: list[tuple[Any, Any, Any]] = []
+            txn = client.txn
+
+            async def note(compares: Any, success: Any = (), failure: Any = (), **options: Any) -> TxnResult:
+                if any(compare.prefix for compare in compares):
+                    late.append((compares, success, failure))
+                return await txn(compares, success, failure, **options)
+
+            client.txn = note  # type: ignore[method-assign]
+            leadership = await election.campaign(session, b"", proclaims=lambda: b"leads")
+            client.txn = txn  # type: ignore[method-assign]
+            await election.proclaim(leadership, b"leads, and says more")
+            ((compares, success, failure),) = late
+            assert not (await client.txn(compares, success, failure)).succeeded
+            leader = await election.leader()
+            assert leader is not None
+            assert leader.value == b"leads, and says more"
+
+    run_with_streams(main(), timeout_s=5)
+
+
+def test_a_full_etcd_costs_no_candidate_its_place(tmp_path: Path) -> None:
+    """It looks again once per TTL, by a claim, which would write. Office is for nobody until there is room."""
+
+    async def main() -> None:
+        server = EmbeddedEtcd(tmp_path / "etcd", fsync=False, quota_bytes=2 * 1024**2)
+        await server.start()
+        try:
+            place = Place(server.endpoint, "full")
+            async with (
+                place.candidate() as (first, session_1, _),
+                place.candidate(timing=SHORT) as (second, session_2, _),
+                place.outside() as outside,
+            ):
+                leads = await first.campaign(session_1, b"one")
+                winning = asyncio.create_task(
+                    second.campaign(session_2, b"two", proclaims=lambda: b"two leads")
+                )
+                await place.until(2)
+                with pytest.raises(NoSpace):
+                    for number in range(1000):
+                        await outside.put(f"/filler/{number}", b"x" * 100_000)
+                await asyncio.sleep(SHORT.ttl_s * 1.5)
+                assert not winning.done()
+                assert len(await place.until(2)) == 2
+                await outside.delete("/filler/", prefix=True)
+                etcdctl(server.endpoint, "compact", str((await outside.range("/filler/")).revision))
+                etcdctl(server.endpoint, "defrag")
+                etcdctl(server.endpoint, "alarm", "disarm")
+                await first.resign(leads)
+                assert (await winning).trusted
+        finally:
+            server.kill()
+
+    run_with_streams(main(), timeout_s=30)
+
+
+def test_who_proclaims_twice_at_once_stays_in_office(place: Place) -> None:
+    async def main() -> None:
+        async with place.candidate() as (election, session, _):
+            leadership = await election.campaign(session, b"")
+            for _ in range(20):
+                await asyncio.gather(
+                    *(election.proclaim(leadership, f"{number}".encode()) for number in range(4))
+                )
+            leadership.check()
+
+    run_with_streams(main(), timeout_s=15)

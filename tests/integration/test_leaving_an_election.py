@@ -133,19 +133,57 @@ def test_a_session_that_lost_its_key_ends_its_lease_when_it_is_closed(place: Pla
     run_with_streams(main(), timeout_s=15)
 
 
-def test_a_session_stands_once_in_an_election(place: Place) -> None:
-    """Its key is the same each time: two terms would have one token, and the end of one would be that of the other."""
+def test_a_session_stands_in_one_election_at_a_time(place: Place) -> None:
+    """Two terms in one election would have one token, and of two elections its keepalives confirm one."""
 
     async def main() -> None:
         async with place.candidate() as (election, session, client):
             leadership = await election.campaign(session, b"")
-            with pytest.raises(AlreadyStanding, match="resign first"):
-                await Election(client, place.prefix).campaign(session, b"again")
+            for prefix in (place.prefix, place.prefix.replace("election", "other")):
+                with pytest.raises(AlreadyStanding, match="resign first"):
+                    await Election(client, prefix).campaign(session, b"again")
             leadership.check()
             assert [key.value for key in await place.until(1)] == [b""]
-            await Election(client, place.prefix.replace("election", "other")).campaign(session, b"")
             await election.resign(leadership)
             again = await election.campaign(session, b"again")
             assert again.term.token > leadership.term.token
 
     run_with_streams(main(), timeout_s=15)
+
+
+def test_a_key_that_may_come_back_is_not_kept_alive_when_its_leader_resigns(place: Place) -> None:
+    """The first try to create it was not answered, and neither it nor the second one is known to be over."""
+
+    async def main() -> None:
+        async with (
+            Cuttable(place.endpoint) as proxy,
+            Etcd([proxy.endpoint, place.endpoint]) as client,
+            await Session.open(client, TIMING) as session,
+        ):
+            await client.get(place.prefix)
+            proxy.cut()
+            election = Election(client, place.prefix)
+            leadership = await election.campaign(session, b"")
+            await election.resign(leadership)
+            assert session.is_lost
+            proxy.heal()
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_a_campaign_that_is_cancelled_twice_keeps_no_key_alive(place: Place) -> None:
+    async def main() -> None:
+        async with place.outside() as outside:
+            for number in range(30):
+                async with place.candidate() as (election, session, _):
+                    campaign = asyncio.create_task(election.campaign(session, b""))
+                    for _ in range(2 + number % 9):
+                        await asyncio.sleep(0)
+                    campaign.cancel()
+                    await asyncio.sleep(0)
+                    campaign.cancel()
+                    await asyncio.wait([campaign])
+                    stands = (await outside.range(place.prefix)).count
+                    assert session.is_lost or not stands, f"after {2 + number % 9} steps"
+
+    run_with_streams(main(), timeout_s=30)
