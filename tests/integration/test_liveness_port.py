@@ -396,7 +396,7 @@ def test_a_port_that_cannot_serve_any_more_stays_open_and_says_so(
         async with listener() as first:
             for _ in range(2):
                 with socket.create_connection(("127.0.0.1", first.port), timeout=5):
-                    while not caplog.records:  # noqa: ASYNC110 - a thread says it
+                    while not caplog.records:
                         await asyncio.sleep(0.01)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", first.port), timeout=5)
