@@ -9,7 +9,7 @@ import asyncio
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ _EXPIRED = ("invalid auth token", "revision of auth store is old", "revision in 
 _NOT_ENABLED = "authentication is not enabled"
 _NOBODY = "user name is empty"
 _USED_FOR = 0.8
+_LEAST_QUESTION_S = 1.0
+"""Others may wait for an answer longer than whoever asked first; etcd takes 0.1 s and more to check a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,21 @@ class Token:
         return (("token", self.text),)
 
 
+class _Question:
+    """One call for a token that is under way, and how many wait for it."""
+
+    def __init__(self, asking: Coroutine[Any, Any, Token | None]) -> None:
+        self.task = asyncio.create_task(asking)
+        self.task.add_done_callback(_seen)
+        self.waiting = 0
+
+
+def _seen(task: "asyncio.Task[Token | None]") -> None:
+    """Its failure is not to be reported as unseen where everybody has stopped waiting at that moment."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Auth:
     """The token in use, made when it is first needed. No user, no token."""
 
@@ -56,7 +73,7 @@ class Auth:
         self._user = user
         self._token: Token | None = None
         self._needless = False
-        self._asking = asyncio.Lock()
+        self._questions: dict[Stubs, _Question] = {}
 
     @property
     def is_needed(self) -> bool:
@@ -70,17 +87,33 @@ class Auth:
     async def token(self, stubs: Stubs, *, timeout_s: float) -> Token | None:
         """The one to send along with a call; None: etcd asks nobody.
 
+        Each endpoint is asked once, and all who wait there share what becomes of it: nobody waits for an endpoint
+        that is not his.
+
         :raises AuthenticationFailed: the user or the password is wrong.
         :raises TimeoutError: there was none in time; nothing was sent but the question.
         :raises grpc.aio.AioRpcError: the member does not answer; nothing was sent but the question.
         """
         if self._user is None or self._needless:
             return None
-        # Also for the time that another call, which asks already, keeps this one waiting.
-        async with asyncio.timeout(timeout_s), self._asking:
-            if self._token is None or boottime() >= self._token.renew_at:
-                self._token = await self._ask(self._user, stubs, timeout_s)
+        if self._token is not None and boottime() < self._token.renew_at:
             return self._token
+        question = self._questions.get(stubs)
+        if question is None or question.task.done():
+            asking = self._ask(self._user, stubs, max(timeout_s, _LEAST_QUESTION_S))
+            question = self._questions[stubs] = _Question(asking)
+        question.waiting += 1
+        try:
+            await asyncio.wait((question.task,), timeout=timeout_s)
+            if not question.task.done():
+                raise TimeoutError
+            return question.task.result()
+        finally:
+            question.waiting -= 1
+            if not question.waiting:
+                question.task.cancel()
+                if self._questions.get(stubs) is question:
+                    del self._questions[stubs]
 
     def expired(self, error: Any, used: Token | None) -> bool:
         """Whether a call was refused for the token alone that it ``used``; then the next one gets another."""
@@ -119,7 +152,11 @@ class Auth:
                 raise AuthenticationFailed(user.name) from error
             raise
         text = str(response.token)
-        return Token(text, asked_at, asked_at + _USED_FOR * lifetime_s(text))
+        token = Token(text, asked_at, asked_at + _USED_FOR * lifetime_s(text))
+        # Another endpoint may have been asked later, and have answered earlier.
+        if self._token is None or self._token.asked_at <= asked_at:
+            self._token = token
+        return self._token
 
 
 def is_about_token(refusal: str) -> bool:

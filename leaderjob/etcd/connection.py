@@ -13,7 +13,6 @@ from leaderjob.etcd.channels import Channels
 from leaderjob.etcd.endpoints import Endpoints
 from leaderjob.etcd.errors import (
     EtcdError,
-    EtcdUnavailable,
     HistoryWentBack,
     NobodyKnown,
     NoSpace,
@@ -40,6 +39,8 @@ _NEVER_SENT = (
     "dns resolution failed",
     "errors resolving",
 )
+# What is at this endpoint is a proxy in trouble, or no etcd at all: another endpoint may do better.
+_NOT_AS_ETCD = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
 # Nothing was done: it is losing or handing over the leadership of etcd, or has too much to do.
 _RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped", "too many requests")
 _MEANINGS = {
@@ -196,6 +197,9 @@ class Connection:
                 raise _Unanswered(describe(error), may_be_done=False) from error
             if error.code() is grpc.StatusCode.PERMISSION_DENIED:
                 raise PermissionDenied(self.auth.user_name, wanted(request)) from error
+            if error.code() in _NOT_AS_ETCD:
+                detail = f"it does not answer as etcd does ({describe(error)})"
+                raise _Unanswered(detail, may_be_done=False) from error
             raise _refusal(error, endpoint) from error
         self.on_round_trip(time.monotonic() - sent_at)
         return response
@@ -259,7 +263,7 @@ def _may_be_done(error: grpc.aio.AioRpcError, *, writes: bool) -> bool:
     """Whether what was sent may be done in spite of this answer."""
     if any(text in _details(error) for text in (*_RETRIABLE_REFUSALS, *_NEVER_SENT)):
         return False
-    # INTERNAL is how a stream that breaks in the middle may end. A read says with it what is wrong.
+    # INTERNAL is how a stream that breaks in the middle may end.
     return _is_transient(error) or (writes and error.code() is grpc.StatusCode.INTERNAL)
 
 
@@ -270,8 +274,6 @@ def _refusal(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
         return NobodyKnown(endpoint)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "space exceeded" in details:
         return NoSpace()
-    if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL):
-        return EtcdUnavailable([endpoint], f"it does not answer as etcd does ({describe(error)})")
     return RequestRefused(f"etcd at {endpoint} refused the request: {details or error.code().name.lower()}")
 
 

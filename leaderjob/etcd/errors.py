@@ -34,7 +34,8 @@ class AmbiguousWrite(EtcdError):
 
     def __init__(self, endpoint: str, detail: str) -> None:
         super().__init__(
-            f"a write sent to etcd at {endpoint} got no answer: {detail}; it may or may not be done"
+            f"a write sent to etcd at {endpoint} got no answer: {detail}; it may or may not be done: "
+            "read and decide again, or write it again under a compare on the mod_revision of a key that it changes"
         )
 
 
@@ -72,7 +73,10 @@ class LeaseNotFound(EtcdError):
     """The lease ran out or was revoked; the keys on it are gone."""
 
     def __init__(self, lease_id: int) -> None:
-        super().__init__(f"lease {lease_id:x} is gone: it ran out or was revoked, and the keys on it with it")
+        super().__init__(
+            f"lease {lease_id:x} is gone: it ran out or was revoked, and the keys on it with it; "
+            "what is still wanted needs a new lease"
+        )
         self.lease_id = lease_id
 
 

@@ -5,7 +5,8 @@ sees the difference between the old and the new state as events. State, not sile
 
 A watch may lag without bound, and one that waits for a revision which the store lost hears nothing at
 all. So after a while of silence a linearizable read tells whether anything was missed. What is only late is
-not listed, because a listing tells no history: the watch is opened again where it stood.
+not listed, because a listing tells no history: the watch is opened again where it stood, at another endpoint.
+Only when that did not help, time and again, the prefix is listed.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from leaderjob.etcd.values import KeyValue, RangeResult
 LOOK_AGAIN_S = 30.0
 _LONGEST_PATIENCE = 8
 """How many times as long as it should a watch may be silent that was opened again and again."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 
 
 class EventKind(StrEnum):
@@ -60,11 +62,13 @@ async def follow(
 
     :param since: begin with the keys as they were at this revision; 0: as they are.
     :param look_again_s: after so many seconds without an event, a read tells whether any was missed.
-    :raises EtcdError: etcd cannot be listed. :raises HistoryWentBack: the store did.
+    :raises EtcdUnavailable: etcd cannot be listed when it begins; later, that is tried again until it can.
+    :raises EtcdError: etcd refuses to be listed. :raises HistoryWentBack: the store did.
     :raises Compacted: ``since`` is no longer there.
     """
     state: dict[str, KeyValue] = {}
-    at = since
+    at, begun = since, False
+    pause_s = _FIRST_PAUSE_S
     while True:
         try:
             listing = await etcd.range(prefix, revision=at)
@@ -72,7 +76,14 @@ async def follow(
             if at:
                 raise
             continue  # between two pages
-        at = 0
+        except EtcdUnavailable:
+            if not begun:
+                raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            continue
+        at, begun = 0, True
+        pause_s = _FIRST_PAUSE_S
         yield Batch(difference(state, listing), listing.revision, listed=True)
         state = {kv.key: kv for kv in listing.kvs}
         copy = _Copy(etcd, prefix, state, listing.revision)
@@ -125,11 +136,12 @@ class _Diverged(Exception):
 
 
 async def _changes(copy: _Copy, look_again_s: float) -> AsyncGenerator[RawBatch, None]:
-    """What happens after the copy was made; ends when the store has another history.
+    """What happens after the copy was made; ends when the store has another history, or tells none of it for long.
 
     :raises Compacted: what comes next is compacted away.
     """
     patience_s = look_again_s
+    longest_s = _LONGEST_PATIENCE * look_again_s
     while True:
         batches = stream(
             copy.etcd.connection, copy.prefix, start_revision=copy.revision + 1, prefix=True, progress=True
@@ -141,8 +153,12 @@ async def _changes(copy: _Copy, look_again_s: float) -> AsyncGenerator[RawBatch,
                     yield batch
         except _Diverged:
             return
+        # The member may answer what it is asked, and yet send no events.
+        copy.etcd.connection.move_on(copy.etcd.connection.endpoint)
+        if patience_s >= longest_s:
+            return
         # It may be slow, and would never arrive if it were opened again and again.
-        patience_s = min(patience_s * 2, _LONGEST_PATIENCE * look_again_s)
+        patience_s = min(patience_s * 2, longest_s)
 
 
 async def _while_current(

@@ -3,7 +3,7 @@
 Software transactional memory as etcd's ``clientv3/concurrency/stm.go`` has it, with the isolation that is
 called ``SerializableSnapshot`` there: all reads are of one revision, and the commit compares the
 ``mod_revision`` of every key that was read or is written. Other than there, a commit that got no answer is
-settled: it is sent again, and where that does not tell, the caller is.
+settled: it is sent again, unless it could be done twice so, and where that does not tell, the caller is.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Transaction:
     async def create(self, key: str, value: bytes, *, lease: int = 0) -> None:
         """Put a key that must not be there yet, and that nobody else writes or deletes: from then on it tells
         that the transaction was done, also where its commit got no answer. (Not if this transaction deletes it,
-        before or after.)
+        before or after, and not with a lease: the key may be gone by then, although the transaction was done.)
 
         :raises KeyExists: it is there.
         """
@@ -99,6 +99,8 @@ class Transaction:
             try:
                 result = await self._etcd.txn(compares, ops, [Get(key) for key in keys])
             except AmbiguousWrite as error:
+                if not self._cannot_be_done_twice():
+                    raise
                 unanswered = error
             except EtcdError as error:
                 if unanswered is None:
@@ -115,6 +117,11 @@ class Transaction:
             if boottime() >= give_up_at:
                 raise unanswered
             await asyncio.sleep(_PAUSE_BEFORE_RESEND_S)
+
+    def _cannot_be_done_twice(self) -> bool:
+        """Whether the same commit is surely refused once it was done. Where all that it writes was absent, others
+        may have deleted it again since, and then it would not be."""
+        return any(self._read[key] is not None or self._is_receipt(key) for key in self._writes)
 
     def _was_done(self, now: dict[str, KeyValue | None], unanswered: AmbiguousWrite) -> bool | None:
         """Whether the commit that got no answer was done, now that the same one was refused; None: not yet, but
@@ -139,8 +146,10 @@ class Transaction:
         raise unanswered
 
     def _is_receipt(self, key: str) -> bool:
-        """Whether the key is there only if this was done."""
-        return self._read[key] is None and isinstance(self._writes[key], Put)
+        """Whether the key is there if this was done, and only then."""
+        write = self._writes[key]
+        declared = key in self._created and self._read[key] is None
+        return declared and isinstance(write, Put) and not write.lease
 
     async def _find(self, key: str) -> KeyValue | None:
         if key in self._read:
@@ -190,7 +199,7 @@ async def transaction(
     :param timeout_s: for how long to try.
     :raises TransactionConflict: others were always first. :raises EtcdUnavailable: etcd does not answer.
     :raises AmbiguousWrite: a commit got no answer, and it cannot be told in time whether it was done: others have
-        written the same keys since. With :meth:`Transaction.create` it can, as soon as etcd answers again, unless
+        written the same keys since, or all of them were absent and may be so again. With :meth:`Transaction.create` it can, as soon as etcd answers again, unless
         others have created a key that the body found absent, and it found no key that they changed.
     :raises ValueTooLarge: it reads and writes more than 128 keys, or is too large. Nothing was written.
     """

@@ -3,9 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from leaderjob.etcd.errors import RequestRefused
+
 
 def encode_key(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
+    """:raises RequestRefused: it has half a surrogate pair that stands for no byte."""
+    try:
+        return key.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise RequestRefused(
+            f"{key!r} cannot be a key: {key[error.start]!r} is half a surrogate pair, and no character; "
+            "nothing was sent. Correct the key"
+        ) from error
 
 
 def decode_key(key: bytes) -> str:

@@ -15,15 +15,16 @@ async def watch(etcd: Etcd, prefix: str, *, since: int = 0) -> AsyncGenerator[Ev
                 print(event.kind, event.key, event.before, event.now)
 
     None is lost and none comes twice, across connections and members of etcd. Where etcd has compacted what
-    came next away, or was restored, the events are the difference between the state that was told last and the
-    state that is.
+    came next away, or was restored, or tells nothing of it for minutes, the events are the difference between the
+    state that was told last and the state that is.
 
     Runs until it is closed. Keeps a copy of what is below the prefix.
 
     :param since: tell what happened after this revision (a write returns its own); 0: after the first step of
         the iteration has begun.
     :raises Compacted: what happened after ``since`` is no longer there.
-    :raises EtcdError: etcd cannot be listed, when it begins or after a compaction.
+    :raises EtcdUnavailable: etcd cannot be listed when it begins. :raises EtcdError: it refuses to be listed, then or
+        later.
     """
     async with aclosing(follow(etcd, prefix, since=since)) as batches:
         await anext(batches)

@@ -8,6 +8,9 @@ class SessionLost(LeaderjobError):
 
     exit_code = 4
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; campaign again with a new session")
+
 
 class AlreadyStanding(LeaderjobError):
     """The session stands in an election already, or leads. What its keepalives confirm is one term's key."""
@@ -20,14 +23,23 @@ class CampaignLost(LeaderjobError):
 
     exit_code = 4
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; campaign again with a new session")
+
 
 class TermLost(LeaderjobError):
     """The term is over, or no longer certain; nothing may be written in its name."""
 
     exit_code = 4
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; stop what is done in its name, and campaign again")
+
 
 class NotLeader(LeaderjobError):
     """A write was fenced off: this term no longer holds office."""
 
     exit_code = 4
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; stop what is done in its name, and campaign again")

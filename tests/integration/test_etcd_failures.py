@@ -130,28 +130,59 @@ def test_a_write_that_is_lost_on_its_way_is_ambiguous_too_and_not_done(
     run_with_streams(main())
 
 
+@asynccontextmanager
+async def aborting(code: grpc.StatusCode) -> AsyncIterator[str]:
+    """An endpoint where each read, put and grant ends with ``code``."""
+
+    async def abort(_: object, context: grpc.aio.ServicerContext) -> object:
+        return await context.abort(code, "Received RST_STREAM with error code 2")
+
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    unary = grpc.unary_unary_rpc_method_handler(abort)
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Put": unary, "Range": unary}),
+            grpc.method_handlers_generic_handler("etcdserverpb.Lease", {"LeaseGrant": unary}),
+        )
+    )
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
 def test_a_write_that_ends_in_an_internal_error_is_ambiguous_and_a_read_is_not() -> None:
     """A stream that a proxy breaks in the middle can end so; that nothing was written is not known."""
 
-    async def abort(_: object, context: grpc.aio.ServicerContext) -> object:
-        return await context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")
-
     async def main() -> None:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        unary = grpc.unary_unary_rpc_method_handler(abort)
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Put": unary, "Range": unary}),)
-        )
-        await server.start()
-        try:
-            async with Etcd([f"127.0.0.1:{port}"]) as client:
-                with pytest.raises(AmbiguousWrite):
-                    await client.put("/key", b"")
-                with pytest.raises(EtcdUnavailable, match="does not answer as etcd does"):
-                    await client.get("/key")
-        finally:
-            await server.stop(None)
+        async with aborting(grpc.StatusCode.INTERNAL) as endpoint, Etcd([endpoint]) as client:
+            with pytest.raises(AmbiguousWrite):
+                await client.put("/key", b"")
+            with pytest.raises(EtcdUnavailable, match="does not answer as etcd does"):
+                await client.get("/key")
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED])
+def test_where_an_endpoint_does_not_answer_as_etcd_does_the_next_one_is_asked(
+    etcd: EmbeddedEtcd, namespace: str, code: grpc.StatusCode
+) -> None:
+    async def main() -> None:
+        async with aborting(code) as endpoint:
+            async with Etcd([endpoint, etcd.endpoint]) as client:
+                assert await client.get(f"/{namespace}") is None
+            async with Etcd([endpoint, etcd.endpoint]) as client:
+                lease_id, _ = await client.grant(30)
+                await client.revoke(lease_id)
+            async with Etcd([endpoint, etcd.endpoint]) as client:
+                if code is grpc.StatusCode.INTERNAL:
+                    with pytest.raises(AmbiguousWrite):
+                        await client.put(f"/{namespace}", b"")
+                else:
+                    await client.put(f"/{namespace}", b"")
 
     run_with_streams(main())
 

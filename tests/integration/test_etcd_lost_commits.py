@@ -176,6 +176,31 @@ def test_a_key_that_the_transaction_deletes_again_is_no_receipt(etcd: EmbeddedEt
     run_with_streams(main())
 
 
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_commit_of_nothing_but_new_keys_is_not_sent_again(
+    etcd: EmbeddedEtcd, namespace: str, leased: bool
+) -> None:
+    """Done, and consumed by somebody else, it would find everything as it was, and be done twice."""
+
+    async def main() -> None:
+        async with scene(etcd, namespace, "done") as it:
+            order = f"{it.root}order"
+            lease = (await it.outside.grant(60))[0] if leased else 0
+            it.client.meanwhile = lambda: it.outside.delete(order)
+
+            async def body(t: Transaction) -> None:
+                if leased:
+                    await t.create(order, b"", lease=lease)
+                elif await t.get(order) is None:
+                    t.put(order, b"")
+
+            with pytest.raises(AmbiguousWrite):
+                await transaction(it.client, body)
+            assert await it.outside.get(order) is None
+
+    run_with_streams(main())
+
+
 def test_a_refusal_for_want_of_space_does_not_say_that_nothing_was_written(own_etcd: EmbeddedEtcd) -> None:
     async def main() -> None:
         async with scene(own_etcd, "ns", "done") as it:

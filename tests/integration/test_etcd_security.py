@@ -22,7 +22,7 @@ from leaderjob.etcd import (
     follow,
 )
 from leaderjob.etcd.auth import Auth, Token
-from leaderjob.etcd.rpc import rpc
+from leaderjob.etcd.rpc import Stubs, rpc
 from leaderjob.tls import CertificateFiles
 from tests.support.authority import Authority
 from tests.support.cuttable import Cuttable
@@ -282,7 +282,7 @@ def test_a_token_that_etcd_has_forgotten_is_replaced(asking: SecureEtcd) -> None
             asking.kill()
             await asking.start()
             await client.put("/mine/key", b"2")
-            values = []
+            values: list[bytes] = []
             while len(values) < 2:
                 values += [event.now.value for event in (await anext(batches)).events if event.now]
             assert values == [b"1", b"2"]
@@ -311,6 +311,85 @@ def test_of_many_calls_whose_token_is_refused_all_are_sent_again(asking: SecureE
             await void_tokens(asking)
             writes = (client.put(f"/mine/{number}", b"") for number in range(20))
             assert len(set(await asyncio.gather(*writes))) == 20
+
+    run_with_streams(main())
+
+
+class Asked(Stubs):
+    """An endpoint that counts how often it is asked for a token, and answers when it is told."""
+
+    def __init__(self) -> None:
+        self.auth = self
+        self.questions = 0
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def Authenticate(self, request: Any, timeout: float) -> Any:
+        self.questions += 1
+        return rpc.AuthenticateResponse(token=await asyncio.shield(self.answer))
+
+
+def test_all_who_wait_at_one_endpoint_share_one_question_and_its_failure() -> None:
+    async def main() -> None:
+        auth, asked = Auth(User("tester", lambda: PASSWORD)), Asked()
+
+        def waiting() -> "list[asyncio.Task[Token | None]]":
+            return [asyncio.create_task(auth.token(asked, timeout_s=5.0)) for _ in range(20)]
+
+        first = waiting()
+        await asyncio.sleep(0)
+        first[0].cancel()
+        asyncio.get_running_loop().call_later(
+            0.01, asked.answer.set_exception, AuthenticationFailed("tester")
+        )
+        failures = await asyncio.gather(*first[1:], return_exceptions=True)
+        assert {type(failure) for failure in failures} == {AuthenticationFailed}
+        assert asked.questions == 1
+
+        asked.answer = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.01, asked.answer.set_result, "new")
+        assert {token.text for token in await asyncio.gather(*waiting()) if token} == {"new"}
+        assert asked.questions == 2
+
+    run_async(main())
+
+
+def test_an_answer_that_comes_late_does_not_replace_a_newer_token() -> None:
+    async def main() -> None:
+        auth, slow, quick = Auth(User("tester", lambda: PASSWORD)), Asked(), Asked()
+        late = asyncio.create_task(auth.token(slow, timeout_s=5.0))
+        with pytest.raises(TimeoutError):
+            await auth.token(slow, timeout_s=0.01)
+        quick.answer.set_result("newer")
+        newer = await auth.token(quick, timeout_s=5.0)
+        slow.answer.set_result("older")
+        assert await late is newer
+        assert await auth.token(slow, timeout_s=5.0) is newer
+        assert (slow.questions, quick.questions) == (1, 1)
+
+    run_async(main())
+
+
+def test_an_endpoint_that_says_nothing_keeps_nobody_waiting_at_another(asking: SecureEtcd) -> None:
+    """A token is due, and those who ask the silent one for it are at it one after the other."""
+    user = User("tester", lambda: PASSWORD)
+
+    async def main() -> None:
+        async with (
+            Cuttable(asking.endpoint) as silent,
+            Cuttable(asking.endpoint) as sound,
+            Etcd([silent.endpoint, sound.endpoint], user=user, call_timeout_s=1.0) as client,
+        ):
+            await client.put("/mine/key", b"1")
+            silent.cut()
+            await void_tokens(asking)
+            client.connection.auth = Auth(user)
+
+            async def read(after_s: float) -> None:
+                await asyncio.sleep(after_s)
+                assert await client.get("/mine/key") is not None
+
+            await asyncio.gather(*(read(number * 0.05) for number in range(60)))
+            silent.reset()
 
     run_with_streams(main())
 

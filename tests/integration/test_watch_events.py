@@ -3,11 +3,24 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Compacted, Etcd, Event, EventKind, Put, RangeResult, follow, stream, watch
+from leaderjob.etcd import (
+    Compacted,
+    Etcd,
+    EtcdUnavailable,
+    Event,
+    EventKind,
+    Put,
+    RangeResult,
+    follow,
+    stream,
+    watch,
+)
+from leaderjob.etcd.connection import Connection
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
 from tests.support.streams import run_with_streams
@@ -120,6 +133,73 @@ def test_a_compaction_between_the_pages_of_the_first_listing_is_not_seen(own_etc
         assert not Compacting.failures
 
     run_with_streams(main())
+
+
+def test_a_compaction_in_an_outage_is_told_when_that_is_over(own_etcd: EmbeddedEtcd) -> None:
+    class Unanswered(Etcd):
+        """Which cannot list for a while after it listed for the first time."""
+
+        failures = [EtcdUnavailable(["here"], "an outage") for _ in range(3)]
+        listed = False
+
+        async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
+            if self.listed and self.failures:
+                raise self.failures.pop()
+            self.listed = True
+            return await super().range(prefix, revision=revision)
+
+    async def main() -> None:
+        async with (
+            Cuttable(own_etcd.endpoint) as proxy,
+            Unanswered([proxy.endpoint]) as client,
+            Etcd([own_etcd.endpoint]) as other,
+            aclosing(follow(client, "/w/")) as batches,
+        ):
+            await anext(batches)
+            await other.put("/w/sign", b"")  # once it arrives, the watch stands
+            await anext(batches)
+            await proxy.refuse()
+            await other.put("/w/a", b"1")
+            revision = await other.put("/w/a", b"2")
+            etcdctl(own_etcd.endpoint, "compact", str(revision))
+            await proxy.accept()
+            difference = await anext(batches)
+            assert (difference.listed, [event.key for event in difference.events]) == (True, ["/w/a"])
+        assert not Unanswered.failures
+
+    run_with_streams(main(), timeout_s=15)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_where_a_member_answers_but_sends_no_events_another_one_does_or_the_prefix_is_listed(
+    etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    one_stream = stream._one_stream
+
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as dumb,
+            Etcd([dumb.endpoint, *[etcd.endpoint] * others]) as client,
+            Etcd([etcd.endpoint]) as other,
+        ):
+
+            async def silent(
+                connection: Connection, endpoint: str, request: Any
+            ) -> AsyncGenerator[stream.RawBatch, None]:
+                async with aclosing(one_stream(connection, endpoint, request)) as batches:
+                    async for batch in batches:
+                        if endpoint != dumb.endpoint:
+                            yield batch
+
+            monkeypatch.setattr(stream, "_one_stream", silent)
+            async with aclosing(follow(client, f"/{namespace}/", look_again_s=0.1)) as batches:
+                await anext(batches)
+                await other.put(f"/{namespace}/a", b"1")
+                batch = await anext(batches)
+            assert batch.listed == (others == 0)
+            assert [told(event) for event in batch.events] == [(EventKind.CREATED, "a", None, b"1")]
+
+    run_with_streams(main(), timeout_s=15)
 
 
 def test_a_watch_that_is_late_is_not_listed_but_opened_again_where_it_stood(

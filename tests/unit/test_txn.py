@@ -13,6 +13,7 @@ from leaderjob.etcd import (
     KeyValue,
     Put,
     RangeResult,
+    RequestRefused,
     Txn,
     TxnResult,
     ValueTooLarge,
@@ -115,6 +116,14 @@ def test_the_result_of_each_operation_is_found_under_its_index_at_any_depth() ->
     assert result.range(2).first == found.kvs[0]
     with pytest.raises(TypeError, match="operation 1 of this transaction is not a get"):
         result.range(1)
+
+
+@pytest.mark.parametrize(
+    "op", [Put("/k\ud800", b""), Delete("/k\ud800"), Get("/k\ud800", prefix=True)], ids=repr
+)
+def test_half_a_surrogate_pair_in_a_key_is_named(op: Put | Delete | Get) -> None:
+    with pytest.raises(RequestRefused, match=r"'\\ud800' is half a surrogate pair"):
+        Txn(success=(op,)).request()
 
 
 @given(st.binary(min_size=1, max_size=4), st.binary(max_size=6))
