@@ -38,7 +38,9 @@ class KeyExists(LeaderjobError):
     """What a transaction was to create is there already. Nothing was written."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"the key {key!r}, which was to be created, is there already; nothing was written")
+        super().__init__(
+            f"the key {key!r}, which was to be created, is there already; nothing was written: read it, or take another key"
+        )
         self.key = key
 
 
