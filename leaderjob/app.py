@@ -30,6 +30,7 @@ from leaderjob.cluster.reachability import Reachability
 from leaderjob.connecting import connect, replica_certificates
 from leaderjob.engine.office import Assignment
 from leaderjob.errors import LeaderjobError, SettingsError
+from leaderjob.etcd import Etcd
 from leaderjob.execution.cgroup import kill_leftovers
 from leaderjob.execution.query import QueryPool
 from leaderjob.keep_running import keep_running
@@ -134,19 +135,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
             settings.replica.id, incarnation, listening.host, port=settings.replica.liveness_port
         )
     )
-    etcd = await stack.enter_async_context(
-        connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)
-    )
-    await refuse_old_release(
-        lambda endpoints: connect(
-            settings.etcd.model_copy(update={"endpoints": tuple(endpoints)}),
-            call_timeout_s=_LOOK_TIMEOUT_S,
-            on_secret=redaction.add,
-        ),
-        settings.etcd.endpoints,
-    )
-    await refuse_without_permission(etcd, keys)
-    await refuse_short_ttl(etcd, settings.election.ttl)
+    etcd = await _open_etcd(stack, settings, redaction, keys)
     store, activation = _open_store(stack, settings)
     await asyncio.to_thread(kill_leftovers)
     queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
@@ -166,10 +155,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         "http": http.advertise(http_port),
         "liveness": join(listening.advertised_host, liveness.port),
     }
-    identity = Identity(etcd, keys.member(settings.replica.id), incarnation, settings.state_dir)
-    identity.note()
-    membership = Membership(etcd, keys, feed, _member(settings, incarnation, addresses), identity)
-    await membership.refuse_duplicate()
+    membership = await _join(etcd, keys, feed, _member(settings, incarnation, addresses), settings.state_dir)
     reachability = Reachability(feed, membership, ttl_s=timing.ttl_s)
     may_take_over_fast = (
         settings.election.takeover_fast and membership.member.priority is not Priority.OBSERVER
@@ -232,6 +218,33 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         stopping=stopping,
         leave=leading.leave,
     )
+
+
+async def _open_etcd(stack: AsyncExitStack, settings: Settings, redaction: Redaction, keys: Keys) -> Etcd:
+    """The client for all that follows. :raises LeaderjobError: this replica cannot work with that etcd."""
+    etcd = await stack.enter_async_context(
+        connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)
+    )
+    await refuse_old_release(
+        lambda endpoints: connect(
+            settings.etcd.model_copy(update={"endpoints": tuple(endpoints)}),
+            call_timeout_s=_LOOK_TIMEOUT_S,
+            on_secret=redaction.add,
+        ),
+        settings.etcd.endpoints,
+    )
+    await refuse_without_permission(etcd, keys)
+    await refuse_short_ttl(etcd, settings.election.ttl)
+    return etcd
+
+
+async def _join(etcd: Etcd, keys: Keys, feed: Feed, member: Member, directory: Path) -> Membership:
+    """:raises DuplicateReplica: a live process has this id."""
+    identity = Identity(etcd, keys.member(member.replica), member.incarnation, directory)
+    identity.note()
+    membership = Membership(etcd, keys, feed, member, identity)
+    await membership.refuse_duplicate()
+    return membership
 
 
 async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
