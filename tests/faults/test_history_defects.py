@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,12 @@ from tests.support.replicas import SHORT_TTL_S
 
 Open = Callable[..., AbstractContextManager[Scene]]
 NOTHING: set[str] = set()
+PUBLISHING: dict[str, Any] = {
+    "names": ["r1"],
+    "jobs": ["builds"],
+    "schedules": {"builds": "every 1s"},
+    "params": {"builds": {"seconds": 0.1}},
+}
 
 
 @pytest.fixture
@@ -193,13 +200,7 @@ def test_a_takeover_on_suspicion_is_none_of_a_dead_leader(
 def test_a_pointer_to_the_bytes_of_another_run_is_found(
     a_scene: Open, defect: str | None, expected: set[str]
 ) -> None:
-    with a_scene(
-        names=["r1"],
-        jobs=["builds"],
-        schedules={"builds": "every 1s"},
-        params={"builds": {"seconds": 0.1}},
-        defect=defect,
-    ) as it:
+    with a_scene(**PUBLISHING, defect=defect) as it:
         it.start()
         it.wait_until_told("r1", "published", 2)
         assert it.violated() == expected
@@ -209,13 +210,7 @@ def test_a_pointer_to_the_bytes_of_another_run_is_found(
 def test_a_second_publication_of_a_run_is_found(
     a_scene: Open, defect: str | None, expected: set[str]
 ) -> None:
-    with a_scene(
-        names=["r1"],
-        jobs=["builds"],
-        schedules={"builds": "every 1s"},
-        params={"builds": {"seconds": 0.1}},
-        defect=defect,
-    ) as it:
+    with a_scene(**PUBLISHING, defect=defect) as it:
         it.start()
         it.wait_until_told("r1", "published", 2)
         assert it.violated() == expected
@@ -223,13 +218,7 @@ def test_a_second_publication_of_a_run_is_found(
 
 @with_and_without("views-go-back", "I8", takes_long=True)
 def test_a_follower_that_goes_back_is_found(a_scene: Open, defect: str | None, expected: set[str]) -> None:
-    with a_scene(
-        names=["r1"],
-        jobs=["builds"],
-        schedules={"builds": "every 1s"},
-        params={"builds": {"seconds": 0.1}},
-        defect=defect,
-    ) as it:
+    with a_scene(**PUBLISHING, defect=defect) as it:
         it.start()
         it.wait_until_told("r1", "activated", 3)
         assert it.violated() == expected

@@ -1,11 +1,13 @@
 """An etcd that encrypts and demands certificates, users or both."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.tls import CertificateFiles
 from tests.support.etcd import etcdctl, packaged
+from tests.support.loop import run_async
 
 ROOT_PASSWORD = "of-the-root"
 
@@ -64,3 +66,12 @@ class SecureEtcd(EmbeddedEtcd):
         for permission, prefix in grants:
             self.as_root("role", "grant-permission", name, permission, prefix, "--prefix")
         self.as_root("user", "grant-role", name, name)
+
+
+def started(server: SecureEtcd) -> Iterator[SecureEtcd]:
+    """For fixtures: it runs while they are suspended."""
+    run_async(server.start())
+    try:
+        yield server
+    finally:
+        server.kill()
