@@ -32,7 +32,9 @@ async def keep_running(
     while True:
         began = time.monotonic()
         try:
-            await part()
+            # In a task of its own: before Python 3.13 (gh-116720), a TaskGroup that waits at its end for a
+            # child that fails leaves a cancellation counted in its task, which would be taken for ours.
+            await asyncio.ensure_future(part())
             return
         except asyncio.CancelledError as error:
             # gRPC ends a call that the other side cancelled with the same exception: nobody asked then,

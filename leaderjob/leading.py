@@ -137,7 +137,8 @@ class Leading:
                     await self._history_check.doubt(went_back)
                     went_back = None
                 try:
-                    await self._one_session()
+                    # In a task of its own, as each attempt of keep_running(), and for the same reason.
+                    await asyncio.ensure_future(self._one_session())
                 finally:
                     self._out_of_office.set()
             except* (SessionLost, CampaignLost, TermLost, NotLeader, SteppedDown):

@@ -69,17 +69,15 @@ class Fitness:
 
     async def _disk_problem(self) -> str | None:
         """In a thread of its own: those that asyncio lends may all be at work, for minutes, on results."""
-        if self._probe is None:
+        if self._probe is None or self._probe.done():
             loop = asyncio.get_running_loop()
             self._probe = loop.create_future()
             threading.Thread(
                 target=_look, args=(self._directory, loop, self._probe), name="disk probe", daemon=True
             ).start()
-        done, _ = await asyncio.wait([self._probe], timeout=_DISK_TIMEOUT_S)
-        if not done:
-            return f"its disk has not taken a few bytes within {_DISK_TIMEOUT_S:g} s"
-        found, self._probe = self._probe.result(), None
-        return found
+        probe = self._probe  # several may wait for the same one
+        done, _ = await asyncio.wait([probe], timeout=_DISK_TIMEOUT_S)
+        return probe.result() if done else f"its disk has not taken a few bytes within {_DISK_TIMEOUT_S:g} s"
 
 
 def _look(directory: Path, loop: asyncio.AbstractEventLoop, probe: "asyncio.Future[str | None]") -> None:

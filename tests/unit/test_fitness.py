@@ -34,6 +34,14 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert disk_problem(tmp_path / "not there") is not None
 
 
+def test_several_may_ask_at_once(tmp_path: Path) -> None:
+    async def main() -> list[str | None]:
+        disk = Fitness(tmp_path)
+        return await asyncio.gather(*(disk.problem() for _ in range(3)))
+
+    assert run_async(main()) == [None, None, None]
+
+
 def test_a_disk_that_hangs_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(fitness, "disk_problem", lambda directory: time.sleep(0.5))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -65,12 +66,14 @@ def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun = 0
+    waits = asyncio.Event()
 
     async def part() -> None:
         nonlocal begun
         begun += 1
         if begun > 1:
             return
+        waits.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -78,7 +81,7 @@ def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the
 
     async def main() -> None:
         task = asyncio.create_task(keep_running("election", part, first_pause_s=0.001))
-        await asyncio.sleep(0)
+        await waits.wait()
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
@@ -86,6 +89,26 @@ def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the
     run_async(main(), timeout_s=10)
     assert begun == 1
     assert [fields["reason"] for fields in reported(caplog)] == ["OSError: while leaving"]
+
+
+def test_a_part_that_has_left_a_task_group_by_an_error_begins_again(caplog: pytest.LogCaptureFixture) -> None:
+    begun = 0
+
+    async def fail() -> None:
+        raise OSError("inside")
+
+    async def part() -> None:
+        nonlocal begun
+        begun += 1
+        if begun > 2:
+            return
+        with suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        raise ValueError("outside")
+
+    run_async(keep_running("election", part, first_pause_s=0.001), timeout_s=10)
+    assert [fields["reason"] for fields in reported(caplog)] == ["ValueError: outside"] * 2
 
 
 def test_the_end_of_a_part_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
