@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from leaderjob.clock import boottime
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack, LeaseNotFound
+from leaderjob.etcd import Etcd, EtcdError, EtcdUnavailable, HistoryWentBack, LeaseNotFound
 from leaderjob.recipes.errors import SessionLost
 from leaderjob.telemetry.events import Events, emit
 
@@ -142,15 +142,26 @@ class Session:
         self._beat_now.set()
 
     async def renew(self) -> None:
-        """Renew the lease once more. :raises SessionLost: it is gone. :raises EtcdError: no answer."""
-        sent_at = boottime()
-        try:
-            await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
-        except LeaseNotFound as gone:
-            self._lease_is_gone = True
-            self.lose(str(gone))
+        """Renew the lease once more, and be as patient with etcd as any other call is.
+
+        :raises SessionLost: it is gone. :raises EtcdError: no answer.
+        """
+        give_up_at = boottime() + self.etcd.connection.call_timeout_s
+        while True:
+            sent_at = boottime()
+            try:
+                await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
+            except LeaseNotFound as gone:
+                self._lease_is_gone = True
+                self.lose(str(gone))
+            except EtcdUnavailable:
+                if boottime() >= give_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                continue
             self.check()
-        self.acknowledged_at = max(self.acknowledged_at, sent_at)
+            self.acknowledged_at = max(self.acknowledged_at, sent_at)
+            return
 
     def beside(self, tidying: Coroutine[Any, Any, None], name: str) -> None:
         """Have something done that nobody waits for, and that time does too where etcd does not answer."""

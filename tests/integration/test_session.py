@@ -7,7 +7,7 @@ import pytest
 
 from leaderjob.clock import boottime
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Etcd, LeaseNotFound
+from leaderjob.etcd import Etcd, EtcdUnavailable, LeaseNotFound
 from leaderjob.recipes import Session, SessionLost, TermLost, Timing
 from tests.support.candidates import SHORT, TIMING, Observed, Place
 from tests.support.cuttable import Cuttable
@@ -20,6 +20,18 @@ class Generous(Etcd):
 
     async def grant(self, ttl_s: int) -> tuple[int, int]:
         return await super().grant(2 * ttl_s)
+
+
+class Reluctant(Etcd):
+    """Does not answer the first keepalives."""
+
+    refusals = 0
+
+    async def keep_alive(self, lease_id: int, *, timeout_s: float) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise EtcdUnavailable([self.connection.endpoint], "no answer to a keepalive")
+        return await super().keep_alive(lease_id, timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -35,6 +47,26 @@ def test_a_session_keeps_time_by_the_ttl_that_was_granted(etcd: EmbeddedEtcd) ->
         ):
             assert (session.ttl_s, session.keepalive_s) == (6.0, 1.2)
             assert await client.keep_alive(session.lease_id, timeout_s=1) == 6
+
+    run_with_streams(main())
+
+
+def test_a_lease_is_renewed_as_patiently_as_any_other_call_is_made(etcd: EmbeddedEtcd) -> None:
+    async def main() -> None:
+        async with Reluctant([etcd.endpoint], call_timeout_s=0.5) as client:
+            session = await Session.open(client, TIMING)
+            client.refusals = 2
+            asked_at = boottime()
+            await session.renew()
+            assert (client.refusals, session.acknowledged_at > asked_at) == (0, True)
+            client.refusals = 1000
+            with pytest.raises(EtcdUnavailable):
+                await session.renew()
+            assert boottime() - asked_at > 0.5
+            client.refusals = 0
+            await session.close()
+            with pytest.raises(SessionLost):
+                await session.renew()
 
     run_with_streams(main())
 
