@@ -13,6 +13,7 @@ from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Delete, Op, Put, modified_at
+from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.attempt import TRUST_POLL_S, AttemptEnd, run_attempt
 from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.protocol import WorkerRequest
@@ -53,7 +54,7 @@ class Dispatch:
         :raises NotLeader: the term is over. :raises TermLost: its trust deadline has passed.
         """
         self._trace = None
-        ready = await self._after_former_attempt(run)
+        ready = run
         while ready.record.outcome is None:
             ready = await self._attempt(ready)
         self._tell(ready.record)
@@ -79,20 +80,21 @@ class Dispatch:
         is not to blame, so that costs none of its retries; it counts as a lost leader, so that it cannot go
         on for ever.
         """
-        attempt = run.record.attempt
+        await hold(self._office, run.record)
+        settled = self._settled(run.record)
+        return await self._write(run, settled) if settled is not run.record else run
+
+    def _settled(self, run: Run) -> Run:
+        """What becomes of the run now that its former attempt, if it has had any, is over."""
+        attempt = run.attempt
         if attempt is None:
             return run
-        await hold(self._office, run.record)
         if attempt.ended is not None:
-            settled = self._restart_or_abandon(run.record)
-        elif attempt.token == self._office.token:
+            return self._restart_or_abandon(run)
+        if attempt.token == self._office.token:
             reason = "the leader could not go on with it, and its log says why"
-            settled = self._abandon(run.record, reason, workers_gone=self._workers_gone)
-        else:
-            settled = self._abandon(
-                run.record, f"the leader of term {attempt.token} ({attempt.replica}) was lost"
-            )
-        return await self._write(run, settled) if settled is not run.record else run
+            return self._abandon(run, reason, workers_gone=self._workers_gone)
+        return self._abandon(run, f"the leader of term {attempt.token} ({attempt.replica}) was lost")
 
     def _abandon(self, run: Run, reason: str, *, workers_gone: bool = True) -> Run:
         """The latest attempt has lost its leader, or its leader's trust: what becomes of the run."""
@@ -113,23 +115,35 @@ class Dispatch:
         return run.finish(Outcome.ABANDONED, now=utcnow(), reason=reason)
 
     async def _attempt(self, run: Stored[Run]) -> Stored[Run]:
-        """One attempt: returns the run done, or ready for the next attempt.
+        """Settle the former attempt, and make the next: returns the run done, or ready for another one.
 
         Where it cannot have a directory it fails without a worker, and the job's retries apply.
         """
         office = self._office
-        await self._wait_for_the_unreaped(run.record)
-        await self._wait_for_trust()
-        with office.attestation() as attest:
-            return await self._guarded_attempt(run, attest)
-
-    async def _guarded_attempt(self, run: Stored[Run], attest: Attestation | None) -> Stored[Run]:
-        office = self._office
-        number = len(run.record.attempts) + 1
-        directory = office.work_dir / self._spec.name / f"{run.record.id}-{number}"
+        if self._settled(run.record).outcome is not None:
+            return await self._after_former_attempt(run)
+        directory = office.work_dir / self._spec.name / f"{run.record.id}-{len(run.record.attempts) + 1}"
         artifact_dir = directory / "artifact"
-        # Before the attempt is recorded: from then on whoever finds it unfinished takes its leader for lost.
-        problem = await asyncio.to_thread(_make_empty, artifact_dir)
+        try:
+            # Before the attempt is recorded: from then on whoever finds it unfinished takes its leader for lost.
+            problem = await asyncio.to_thread(_make_empty, artifact_dir)
+            with office.attestation() as attest:
+                async with WorkerAhead(
+                    log_path=directory / "output.log",
+                    cwd=office.cwd,
+                    grace_s=office.limits.kill_grace_s,
+                    attestation=attest,
+                ) as worker:
+                    settled = await self._after_former_attempt(run)
+                    await self._wait_for_the_unreaped(settled.record)
+                    await self._wait_for_trust()
+                    begun = await self._begin(settled, attest)
+                    return await self._work(begun, artifact_dir, worker, problem)
+        finally:
+            await _tidy(artifact_dir)
+
+    async def _begin(self, run: Stored[Run], attest: Attestation | None) -> Stored[Run]:
+        office = self._office
         begun = await self._write(
             run,
             run.record.begin(
@@ -145,15 +159,21 @@ class Dispatch:
             Events.RUN_STARTED,
             job=self._spec.name,
             run=begun.record.id,
-            attempt=number,
+            attempt=len(begun.record.attempts),
             term=office.token,
             cause=begun.record.cause,
             late_s=_late_s(begun.record),
         )
+        return begun
+
+    async def _work(
+        self, begun: Stored[Run], artifact_dir: Path, worker: WorkerAhead, problem: str | None
+    ) -> Stored[Run]:
+        """:param problem: why there is no directory."""
         try:
             end = AttemptEnd(Outcome.FAILED, problem)
             if problem is None:
-                end = await self._work(begun, number, directory, artifact_dir, attest)
+                end = await self._guarded(begun, artifact_dir, worker)
             self._trace = end.traceback
             if end.outcome is Outcome.SUCCEEDED:
                 return await self._succeed(begun, artifact_dir, end)
@@ -161,8 +181,6 @@ class Dispatch:
         except asyncio.CancelledError:
             await self._hand_over(begun)
             raise
-        finally:
-            await _tidy(artifact_dir)
 
     async def _wait_for_the_unreaped(self, run: Run) -> None:
         """Other runs of the job may have left processes as well: in this term, or in the one before."""
@@ -183,15 +201,9 @@ class Dispatch:
             await asyncio.sleep(TRUST_POLL_S)
             leadership.check()
 
-    async def _work(
-        self,
-        run: Stored[Run],
-        number: int,
-        directory: Path,
-        artifact_dir: Path,
-        attest: Attestation | None,
-    ) -> AttemptEnd:
+    async def _guarded(self, run: Stored[Run], artifact_dir: Path, worker: WorkerAhead) -> AttemptEnd:
         office, spec = self._office, self._spec
+        number = len(run.record.attempts)
         request = WorkerRequest(
             reference=spec.reference,
             job=spec.name,
@@ -210,13 +222,11 @@ class Dispatch:
             office.leadership.check()
             return await run_attempt(
                 request,
-                log_path=directory / "output.log",
+                worker,
                 timeout_s=spec.policy.timeout_s,
-                grace_s=office.limits.kill_grace_s,
                 trusted_until=lambda: office.leadership.trusted_until,
                 on_progress=progress.report,
                 on_gone=self._note_end,
-                attestation=attest,
             )
         finally:
             writing.cancel()

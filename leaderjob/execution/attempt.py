@@ -2,15 +2,14 @@
 
 import asyncio
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from leaderjob.durations import format_duration
-from leaderjob.execution.attestation import Attestation
+from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.process import (
     Cause,
     Exit,
@@ -60,55 +59,53 @@ class Heard:
 
 async def run_attempt(
     request: WorkerRequest,
+    worker: WorkerAhead,
     *,
-    log_path: Path,
     timeout_s: float,
-    grace_s: float,
     trusted_until: Callable[[], float],
     on_progress: Callable[[Progress], None],
     on_gone: Callable[[bool], None] = lambda reaped: None,
-    attestation: Attestation | None = None,
 ) -> AttemptEnd:
-    """Run a job in a guarded worker.
+    """Give a guarded worker its job, and see to its end.
 
     When this returns or raises, no process of the attempt is left, unless ``reaped`` is false. If the
-    calling task is cancelled, the worker gets TERM, then KILL after ``grace_s``, and the cancellation is
+    calling task is cancelled, the worker gets TERM, then KILL after its grace, and the cancellation is
     raised once it is gone.
 
-    :param log_path: the worker's standard output and error are appended to it.
-    :param timeout_s: how long the attempt may take; then TERM, and KILL after ``grace_s``.
+    :param timeout_s: how long the attempt may take; then TERM, and KILL after the grace.
     :param trusted_until: the instant of ``CLOCK_BOOTTIME`` at which all its processes have to be dead
-        (TERM comes ``grace_s`` before); asked four times a second, ``inf`` means never.
+        (TERM comes a grace before); asked four times a second, ``inf`` means never.
     :param on_progress: called in this task's loop, at most ten times a second.
     :param on_gone: told at the end, also where this is cancelled, whether no process is left.
-    :param attestation: where the guard attests, after this process's death, that no process is left.
     """
-    command = [sys.executable, "-m", "leaderjob.execution.worker"]
-    trust = _finite(trusted_until())
-    guarded = GuardedProcess(
-        command,
-        log_path=log_path,
-        cwd=request.cwd,
-        deadline=trust,
-        grace_s=grace_s,
-        attestation=attestation,
-    )
     try:
-        async with guarded as process, asyncio.TaskGroup() as group:
+        process = await worker.process()
+    except StartFailed as error:
+        return AttemptEnd(Outcome.FAILED, str(error))
+    try:
+        async with _closing(process), asyncio.TaskGroup() as group:
+            trust = _finite(trusted_until())
+            process.set_deadline(trust)  # first: who gets the request has a deadline
             process.send(request.to_line())
             process.end_input()
             listening = group.create_task(_listen(process, on_progress))
             trusting = group.create_task(_pass_on_trust(process, trust, trusted_until))
-            limiting = group.create_task(_stop_in_time(process, timeout_s, grace_s))
+            limiting = group.create_task(_stop_in_time(process, timeout_s, worker.grace_s))
             ended = await process.wait()
             timed_out = limiting.done()
             trusting.cancel()
             limiting.cancel()
-    except StartFailed as error:
-        return AttemptEnd(Outcome.FAILED, str(error))
     finally:
-        on_gone(guarded.ended is None or guarded.ended.reaped)
+        on_gone(worker.is_gone)
     return judge(ended, listening.result(), timeout_s=timeout_s if timed_out else None)
+
+
+@asynccontextmanager
+async def _closing(process: GuardedProcess) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await process.close()
 
 
 async def _listen(process: GuardedProcess, on_progress: Callable[[Progress], None]) -> Heard:

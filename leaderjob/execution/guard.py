@@ -1,6 +1,6 @@
 """The guard: parent of one worker, and the reason why it surely ends.
 
-It runs as a file, ``python -I -S guard.py``, with the standard library only and without asyncio: about
+It runs by itself, ``python -I -S start_guard.py``, with the standard library only and without asyncio: about
 10 MB. It runs no job code, so nothing that a job does can starve it. ``protocol.py`` describes what is
 spoken on its pipes and its arguments.
 
@@ -22,7 +22,6 @@ import fcntl
 import os
 import select
 import signal
-import sys
 import time
 
 TYPE_CHECKING = False
@@ -401,7 +400,3 @@ def main(arguments: list[str]) -> None:
     fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
     guard = Guard(None if deadline == "none" else float(deadline), float(grace_s), attestation, cgroup)
     guard.run(command, (int(stdin), int(output), int(messages)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

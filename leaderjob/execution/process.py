@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from leaderjob.errors import LeaderjobError
-from leaderjob.execution import guard as guard_program
+from leaderjob.execution import start_guard
 from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.cgroup import make_cgroup, remove_cgroup
 from leaderjob.execution.protocol import LINE_LIMIT_BYTES, encode
@@ -105,7 +105,7 @@ class GuardedProcess:
     async def __aenter__(self) -> Self:
         """:raises StartFailed: the guard cannot be started, or the log cannot be opened."""
         try:
-            await _uninterrupted(self._start())
+            await uninterrupted(self._start())
         except OSError as error:  # out of descriptors, when the guard runs already
             await self.close()
             raise StartFailed(f"cannot start a worker process: {error}") from error
@@ -181,7 +181,7 @@ class GuardedProcess:
 
         Being cancelled does not cut this short: the cancellation is raised when all is done.
         """
-        await _uninterrupted(self._close())
+        await uninterrupted(self._close())
 
     @property
     def _started_guard(self) -> asyncio.subprocess.Process:
@@ -230,7 +230,7 @@ class GuardedProcess:
     def _guard_command(self, stdin: int, output: int, messages: int) -> list[str]:
         deadline = "none" if self._deadline is None else repr(self._deadline)
         descriptors = (str(stdin), str(output), str(messages))
-        program = [sys.executable, "-I", "-S", str(guard_program.__file__)]
+        program = [sys.executable, "-I", "-S", str(start_guard.__file__)]
         attest, attestation = "none", self._attestation
         if attestation is not None:
             attest = f"{attestation.listener.fileno()},{attestation.nonce},{attestation.stay_s!r}"
@@ -333,7 +333,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-async def _uninterrupted(work: Awaitable[None]) -> None:
+async def uninterrupted(work: Awaitable[None]) -> None:
     """Finish ``work`` even if the caller is cancelled meanwhile; the cancellation is raised afterwards."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

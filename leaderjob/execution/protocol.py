@@ -2,8 +2,9 @@
 
 **The guard's arguments** (``guard.py`` cannot import this module):
 ``DEADLINE|none GRACE_S LISTENER_FD,NONCE,STAY_S|none CGROUP STDIN_FD OUTPUT_FD MESSAGES_FD COMMAND…``. The
-deadline is in seconds of ``CLOCK_BOOTTIME``; the cgroup is the directory of one for the worker, or empty. The command starts with the three descriptors as its standard input, its standard
-output and error, and (under the same number) its messages.
+deadline is in seconds of ``CLOCK_BOOTTIME``; the cgroup is the directory of one for the worker, or empty. The
+command starts with the three descriptors as its standard input, its standard output and error, and (under
+the same number) its messages.
 
 **Replica → guard**, on the guard's standard input; its end means that the replica is dead: kill at once.
 

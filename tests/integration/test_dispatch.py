@@ -19,6 +19,7 @@ from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.stored import Stored
+from tests.faults.harness.children import workers_of
 from tests.support.office import Seat, assigned, seated
 from tests.support.streams import run_with_streams
 
@@ -167,7 +168,7 @@ def test_whatever_becomes_of_a_result_the_next_term_learns_that_processes_were_l
 ) -> None:
     outcome = Outcome.FAILED if "pipe" in result else Outcome.SUCCEEDED
 
-    async def attempt(request: WorkerRequest, *, on_gone: Any, **options: Any) -> AttemptEnd:
+    async def attempt(request: WorkerRequest, worker: Any, *, on_gone: Any, **options: Any) -> AttemptEnd:
         if "file" in result:
             (request.artifact_dir / "file").write_text("content")
         elif "pipe" in result:
@@ -202,6 +203,41 @@ def test_processes_that_an_older_term_left_of_another_run_are_waited_for_as_well
             done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
             assert done.outcome is Outcome.SUCCEEDED
             assert boottime() - seat.office.leadership.won_at >= ttl_s * 1.01
+
+    run_with_streams(main())
+
+
+def test_the_next_worker_comes_up_while_the_former_one_may_still_be_alive_but_gets_no_work(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            former = admitted().begin(token=1, replica="r2", ttl_s=3.0, now=utcnow())
+            left = await stored(seat, former)
+            carrying = asyncio.create_task(Dispatch(seat.office, assigned("j")).carry_out(left))
+            while not workers_of(os.getpid()):
+                await asyncio.sleep(0.01)
+            (held_up,) = (await read(seat, "r")).record.attempts
+            assert held_up.ended is None, "the hold is not over"
+            assert boottime() - seat.office.leadership.won_at < 3.0 * 1.01
+            done = await carrying
+            assert outcomes(done) == [Outcome.ABANDONED, Outcome.SUCCEEDED]
+
+    run_with_streams(main())
+
+
+def test_no_worker_is_started_ahead_of_a_run_that_is_to_be_given_up(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(dispatch, "WorkerAhead")
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            left = await stored(seat, begun(admitted(), 1).end_attempt(Outcome.ABANDONED, now=utcnow()))
+            done = await Dispatch(seat.office, with_policy(on_leader_loss=OnLeaderLoss.ABANDON)).carry_out(
+                left
+            )
+            assert outcomes(done) == [Outcome.ABANDONED]
 
     run_with_streams(main())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = "TEST_SESSION"
-_GUARD = "execution/guard.py"
+_GUARD = "execution/start_guard.py"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 
 from leaderjob.clock import boottime
 from leaderjob.execution import guard as guard_program
+from leaderjob.execution import start_guard
 from leaderjob.execution.process import Cause, Exit, GuardedProcess
 from leaderjob.modules import environment_for_children
 from tests.support import marked
@@ -356,7 +357,7 @@ def raw_guard(program: list[str], code: str, order: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("order", [b"", b"no json\n", b'{"deadline": "soon"}\n'])
 def test_a_guard_that_cannot_understand_its_replica_kills(mark: str, order: bytes) -> None:
-    last = raw_guard([str(guard_program.__file__)], IGNORES_TERM, order)
+    last = raw_guard([str(start_guard.__file__)], IGNORES_TERM, order)
     assert (last["cause"], last["reaped"]) == ("replica", True)
     assert marked.alive(mark) == []
 

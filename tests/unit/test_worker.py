@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from leaderjob.clock import boottime
+from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.attempt import AttemptEnd, Heard, judge, run_attempt
 from leaderjob.execution.process import Cause, Exit
 from leaderjob.execution.protocol import WorkerRequest
@@ -50,14 +51,14 @@ async def attempt(
     trusted_until: Callable[[], float] = lambda: FOR_EVER,
     on_progress: Callable[[Progress], object] = lambda progress: None,
 ) -> AttemptEnd:
-    return await run_attempt(
-        request,
-        log_path=tmp_path / "log",
-        timeout_s=timeout_s,
-        grace_s=grace_s,
-        trusted_until=trusted_until,
-        on_progress=lambda progress: (on_progress(progress), None)[1],
-    )
+    async with WorkerAhead(log_path=tmp_path / "log", cwd=request.cwd, grace_s=grace_s) as worker:
+        return await run_attempt(
+            request,
+            worker,
+            timeout_s=timeout_s,
+            trusted_until=trusted_until,
+            on_progress=lambda progress: (on_progress(progress), None)[1],
+        )
 
 
 async def cancelled_when_up(request: WorkerRequest, tmp_path: Path, *, grace_s: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leaderjob.execution.guard import all_pids, descendants, parent_of
 
-_GUARD = b"execution/guard.py"
+_GUARD = b"execution/start_guard.py"
 
 
 def guards_of(replica: int) -> list[int]:

@@ -5,6 +5,7 @@ where it could be missed without a word: a defect that is none would prove nothi
 """
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from leaderjob.clock import boottime
 from leaderjob.engine import admission, dispatch, publication
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Compare, KeyValue, Op
-from leaderjob.execution import guard, process
+from leaderjob.execution import guard, process, start_guard
 from leaderjob.model.artifact import Pointer, Staged
 from leaderjob.model.run import Run
 from leaderjob.model.term import Term
@@ -123,9 +124,10 @@ def no_reaping() -> None:
         assert line in source, f"the guard has no such line any more: {line}"
     source = source.replace("and now >= self.deadline - self.grace_s:", "and False:")
     source = source.replace("for limit in (self._kill_at, self.deadline)", "for limit in (self._kill_at,)")
-    careless = Path(tempfile.mkdtemp(dir=Path.cwd())) / "guard.py"
-    careless.write_text(source)
-    patch(process, "guard_program", SimpleNamespace(__file__=str(careless)))
+    careless = Path(tempfile.mkdtemp(dir=Path.cwd()))
+    (careless / "guard.py").write_text(source)
+    start = shutil.copy(str(start_guard.__file__), careless)
+    patch(process, "start_guard", SimpleNamespace(__file__=start))
 
 
 def fires_vanish() -> None:

@@ -1,0 +1,66 @@
+"""A worker that is started ahead: it comes up while its replica still waits, and writes, before the attempt."""
+
+import asyncio
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from leaderjob.execution.attestation import Attestation
+from leaderjob.execution.process import GuardedProcess, StartFailed, uninterrupted
+
+_COMMAND = (sys.executable, "-m", "leaderjob.execution.worker")
+
+
+class WorkerAhead:
+    """A guard and its worker, which knows nothing of the job until it gets its request.
+
+    That makes up for most of what two interpreters take to start. Until then it needs no deadline either: it
+    does nothing, and dies with this process.
+
+    An async context manager: entering it begins the start and waits for nothing; on the way out nothing of
+    them is left.
+
+    :param log_path: the worker's standard output and error are appended to it.
+    :param cwd: where job modules are looked for first.
+    :param grace_s: from TERM to KILL, before the deadline that it gets later.
+    :param attestation: where the guard attests, after this process's death, that no process is left.
+    """
+
+    def __init__(
+        self, *, log_path: Path, cwd: Path, grace_s: float, attestation: Attestation | None = None
+    ) -> None:
+        self.grace_s = grace_s
+        self._guarded = GuardedProcess(
+            _COMMAND, log_path=log_path, cwd=cwd, deadline=None, grace_s=grace_s, attestation=attestation
+        )
+        self._starting: asyncio.Future[GuardedProcess] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._starting = asyncio.ensure_future(self._guarded.__aenter__())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await uninterrupted(self._leave())
+
+    async def process(self) -> GuardedProcess:
+        """The worker that waits for its request. :raises StartFailed: there is none, and why."""
+        if self._starting is None:
+            raise RuntimeError("it was not entered")
+        return await asyncio.shield(self._starting)
+
+    @property
+    def is_gone(self) -> bool:
+        """No process is left of it, unless it runs still."""
+        return self._guarded.ended is None or self._guarded.ended.reaped
+
+    async def _leave(self) -> None:
+        try:
+            process = await self.process()
+        except StartFailed:
+            return  # told to whoever asked for it
+        if process.ended is None:
+            process.kill()  # nobody asked for it: there is no work of it that could end in order
+        await process.close()
