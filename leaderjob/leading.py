@@ -177,6 +177,12 @@ class Leading:
                 emit(Events.STORE_WENT_BACK, reason=question)
                 await self._beside(session, question.history, session.wait_lost())
                 return
+            except StateUnwritable:
+                # Its disk takes nothing. The connection knows the store as well, so it may stay a member of it.
+                if self._history is None or await self._fitness.problem() is None:
+                    raise
+                await self._beside(session, self._history, self._until_fit(session))
+                return
             self._history = history
             try:
                 await self._beside(session, history, self._take_part(session, history))
@@ -223,16 +229,18 @@ class Leading:
             session.check()
             await session.wait_lost()
             return
-        await self._until_fit()
+        await self._until_fit(session)
         await self._campaign_and_lead(session, history)
 
-    async def _until_fit(self) -> None:
+    async def _until_fit(self, session: Session) -> None:
+        """:raises SessionLost: it is no member any more, and needs a session to be one again."""
         told = False
         while (problem := await self._fitness.problem()) is not None:
             if not told:
                 emit(Events.UNFIT, reason=problem)
             told = True
             await asyncio.sleep(_LOOK_EVERY_S)
+            session.check()
 
     async def _step_down_if_unfit(self, session: Session) -> None:
         """Two looks in a row: a fault that passes at once costs more when office changes hands.

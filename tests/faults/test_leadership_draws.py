@@ -35,12 +35,13 @@ def test_so_many_faults_are_drawn_as_were_asked_for_and_each_lasts_as_long_as_it
 
 
 @pytest.mark.parametrize("seed", _SEEDS)
-def test_two_at_once_leave_a_replica_to_lead_and_strike_etcd_only_once(seed: int) -> None:
+def test_two_at_once_leave_a_replica_to_lead_and_strike_etcd_and_disks_only_once(seed: int) -> None:
     pairs = [step.faults for step in draw(seed, 100, FAULTS) if len(step.faults) > 1]
     assert pairs, "two at once are never drawn"
     for pair in pairs:
         assert sum(fault.replicas for fault in pair) < 3
         assert sum(fault.etcd for fault in pair) <= 1
+        assert sum(fault.disk for fault in pair) <= 1
         assert len(set(pair)) == 2
 
 

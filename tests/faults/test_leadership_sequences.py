@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness.members import ReleaseName, release
-from tests.faults.sequences import FAULTS, Fault, Struck, draw, play, report
+from tests.faults.sequences import Fault, Struck, draw, play, possible, report
 
-_HERE = [fault for fault in FAULTS if os.geteuid() == 0 or not fault.needs_root]
+_HERE = possible("namespaces" if os.geteuid() == 0 else "proxies")
 _QUICK = [fault for fault in _HERE if fault.lasts_s[1] <= 3.0]
 
 slow = pytest.mark.slow
@@ -36,6 +36,5 @@ def test_a_sequence_of_random_faults_violates_nothing(
 
 @slow
 def test_a_sequence_on_loopback_violates_nothing(tmp_path: Path) -> None:
-    among = [fault for fault in FAULTS if not fault.needs_root]
-    played = play(draw(13, 10, among), tmp_path, tell=told, network="proxies")
+    played = play(draw(13, 10, possible("proxies")), tmp_path, tell=told, network="proxies")
     assert played.violations == (), "\n".join(map(str, played.violations))

@@ -26,6 +26,13 @@ def beats(ctx: JobContext, effects: str, gate: str) -> None:
         witness(ctx, effects, "beat")
 
 
+@job(max_leader_losses=1000)
+def beats_and_returns(ctx: JobContext, effects: str, gate: str) -> int:
+    """The same, with a result."""
+    beats(ctx, effects, gate)
+    return ctx.attempt
+
+
 @job(max_leader_losses=2)
 def kills_its_replica(ctx: JobContext, effects: str) -> None:
     witness(ctx, effects, "began")

@@ -5,23 +5,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.faults.harness.freezer import Freezer
+
 _SIZE_BYTES = 512 * 1024 * 1024
-_FREEZE = "fsfreeze --freeze . || exit 1; echo frozen; read -r _; fsfreeze --unfreeze ."
 _MOUNT_AND_RUN = 'mount -o loop "$1" "$2" && shift 2 && exec "$@"'
 
 
 class Disk:
-    """A small filesystem in a file, mounted where only the member sees it, so that it goes with the member.
-
-    It stays frozen only as long as this process lives: nothing else could wake whoever waits for it.
-    """
+    """A small filesystem in a file, mounted where only the member sees it, so that it goes with the member."""
 
     def __init__(self, image: Path, directory: Path) -> None:
         self.image = image
         self.directory = directory
         self.mounted_by = 0
         """The process that was started last with it."""
-        self._freezer: subprocess.Popen[bytes] | None = None
+        self._freezer = Freezer()
 
     def make(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -42,19 +40,8 @@ class Disk:
 
     def freeze(self) -> None:
         """Return when whatever is written to it waits."""
-        self._freezer = subprocess.Popen(
-            ["sh", "-c", _FREEZE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=f"/proc/{self.mounted_by}/root{self.directory}",
-            start_new_session=True,  # what ends the tests must not end it: nobody would thaw the disk
-        )
-        assert self._freezer.stdout is not None
-        assert self._freezer.stdout.readline() == b"frozen\n", "the disk could not be frozen"
+        self._freezer.freeze(Path(f"/proc/{self.mounted_by}/root{self.directory}"))
 
     def thaw(self) -> None:
         """Let everything go on. No-op if it is not frozen."""
-        if self._freezer is not None:
-            self._freezer.communicate()
-            assert self._freezer.returncode == 0, "the disk could not be thawed"
-            self._freezer = None
+        self._freezer.thaw()

@@ -8,8 +8,8 @@
         three.run(three.etcd.leader()).kill()
 
 A replica is a process (``kill``, ``stop``, ``resume``, ``terminate``, ``start``) with a link (``cut_from_etcd``,
-``cut_off``, ``reject_replicas``, ``heal``), as root a disk (``fill``, ``mend``), where wanted a
-wall clock (``set``), and the processes of its workers (``children.py``).
+``cut_off``, ``reject_replicas``, ``heal``), as root a disk (``fill``, ``make_read_only``, ``freeze``, ``mend``),
+where wanted a wall clock (``set``), and the processes of its workers (``children.py``).
 """
 
 import json
@@ -253,11 +253,13 @@ def fleet(
     binary: Path | None = None,
     quota_bytes: int | None = None,
     clocks: bool = False,
+    freezable: bool = False,
 ) -> Iterator[Fleet]:
     """Three members of etcd, and replicas that are not started yet; nothing is left of them at the end.
 
     :param network: machines of their own where we are root, loopback otherwise.
     :param clocks: each replica has a wall clock of its own.
+    :param freezable: the replicas' disks can be frozen; needs machines of their own.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -273,7 +275,8 @@ def fleet(
             made = stack.enter_context(machines_at(first.machine.switch, addresses, directory / "machines"))
             links = machine_links(made, etcd.endpoints)
             for name in names:
-                disks[name] = SmallDisk(directory / "replicas" / name, made[name].directory / "disk.log")
+                log = made[name].directory / "disk.log"
+                disks[name] = SmallDisk(directory / "replicas" / name, log, freezable=freezable)
                 stack.callback(disks[name].unmount)
                 disks[name].mount()
         else:

@@ -7,8 +7,11 @@ import pytest
 
 _LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
+CAN_BE_SET = bool(_LIBRARIES) and shutil.which("env") is not None
+"""Whether this machine has what it takes."""
+
 needs_faketime = pytest.mark.skipif(
-    not _LIBRARIES or shutil.which("env") is None,
+    not CAN_BE_SET,
     reason="setting the clock of a process needs libfaketime (Debian: apt install libfaketime)",
 )
 

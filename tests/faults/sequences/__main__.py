@@ -15,7 +15,7 @@ from leaderjob.version import __version__
 from tests.faults.harness.members import Network, release
 from tests.faults.sequences import report
 from tests.faults.sequences.draw import draw
-from tests.faults.sequences.faults import FAULTS
+from tests.faults.sequences.faults import possible
 from tests.faults.sequences.play import Played, Struck, play
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
     network: Network = "proxies" if asked.loopback or os.geteuid() != 0 else "namespaces"
     binary = release("system" if asked.etcd == "3.4" else "packaged")
-    among = [fault for fault in FAULTS if network == "namespaces" or not fault.needs_root]
+    among = possible(network)
     played: list[Played] = []
     for number in range(asked.sequences):
         say(f"seed {seed + number}, {asked.faults} faults, {version_of(binary)}, {network}")

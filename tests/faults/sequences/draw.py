@@ -57,8 +57,10 @@ def _one(dice: random.Random, among: Sequence[Fault]) -> Fault:
 
 
 def _go_together(one: Fault, other: Fault) -> bool:
-    """Both may last as long as each other, etcd is struck by one of them, and some replica is left to lead."""
-    if one is other or (one.etcd and other.etcd) or one.replicas + other.replicas >= _REPLICAS:
+    """Both may last as long as each other, one of them strikes etcd, one a disk, and some replica is left to lead."""
+    if one is other or (one.etcd and other.etcd) or (one.disk and other.disk):
+        return False
+    if one.replicas + other.replicas >= _REPLICAS:
         return False
     least, most = _lasting((one, other))
     return least <= most

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.faults.harness.children import guards_of, send, workers_of
+from tests.faults.harness.members import Network
 from tests.faults.harness.replicas import MachineReplica
+from tests.faults.harness.wall_clock import CAN_BE_SET
 from tests.faults.history import Intervention
-from tests.faults.sequences.stage import Stage
+from tests.faults.sequences.stage import Heal, Stage, Strike
+from tests.faults.sequences.upkeep import compacted_while_a_follower_is_cut_off, out_of_space
 
 TTL_S = 5
 """The shortest with which leadership is promised to outlast the death of an etcd leader."""
@@ -16,9 +19,9 @@ LONGEST_WITHOUT_QUORUM_S = TTL_S + 2.0
 
 _ELECTION_S = 4.0
 """In which etcd has another leader, and clients have found it."""
-
-Heal = Callable[[], None]
-Strike = Callable[[Stage], Heal]
+_AHEAD_S = 2 * TTL_S
+"""Enough to end every lease that went by this clock; set back again, nothing is due for as long."""
+_HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Fault:
     """:param weight: how often it is drawn, compared with the others. :param lasts_s: at least and at most.
     :param etcd: it strikes etcd, or needs all of it: only one such fault at a time.
     :param replicas: how many replicas it may keep from leading; never all of them at a time.
-    :param needs_root: it needs machines of their own."""
+    :param disk: it strikes a disk: only one such fault at a time, as one would undo the other.
+    :param needs_root: it needs machines of their own. :param needs_clocks: it needs a clock for each replica."""
 
     name: str
     strike: Strike
@@ -34,7 +38,9 @@ class Fault:
     lasts_s: tuple[float, float] = (0.5, 3.0)
     etcd: bool = False
     replicas: int = 1
+    disk: bool = False
     needs_root: bool = False
+    needs_clocks: bool = False
 
 
 def _nothing() -> None:
@@ -138,6 +144,21 @@ def _disk_full(stage: Stage) -> Heal:
     return disk.mend
 
 
+def _disk_read_only(stage: Stage) -> Heal:
+    disk = stage.leader.disk
+    disk.make_read_only()
+    return disk.mend
+
+
+def _clock_set(ahead_s: int) -> Strike:
+    def strike(stage: Stage) -> Heal:
+        clock = stage.leader.clock
+        clock.set(ahead_s)
+        return lambda: clock.set(0)
+
+    return strike
+
+
 def _lease_revoked(stage: Stage) -> Heal:
     note = stage.note(Intervention.REVOCATION, 1.0, about=stage.lease)
     stage.etcd[0].etcdctl("lease", "revoke", stage.lease)
@@ -207,6 +228,8 @@ def _member_cut_off(stage: Stage) -> Heal:
 
 _BEYOND_TTL = (TTL_S + 0.5, TTL_S + 3.0)
 _ANYTHING = (0.5, TTL_S + 2.0)
+_FOUND_UNFIT = (4.0, 14.0)
+"""A leader looks at its disk every 5 s, and gives up office when it was bad twice."""
 
 FAULTS = (
     Fault("leader killed", _leader_killed, weight=4),
@@ -226,7 +249,10 @@ FAULTS = (
     Fault("workers stopped", _children(workers_of, signal.SIGSTOP), replicas=0),
     Fault("guards killed", _children(guards_of, signal.SIGKILL), replicas=0),
     Fault("guards stopped", _children(guards_of, signal.SIGSTOP), replicas=0, lasts_s=(0.5, 5.0)),
-    Fault("leader's disk full", _disk_full, weight=1, lasts_s=(4.0, 14.0), needs_root=True),
+    Fault("leader's disk full", _disk_full, weight=1, lasts_s=_FOUND_UNFIT, disk=True, needs_root=True),
+    Fault("leader's disk read-only", _disk_read_only, lasts_s=_FOUND_UNFIT, disk=True, needs_root=True),
+    Fault("leader's clock set ahead", _clock_set(_AHEAD_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
+    Fault("leader's clock set back", _clock_set(-_HOUR_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
     Fault("leader's lease revoked", _lease_revoked, etcd=True),
     Fault("leader's key deleted", _key_deleted, etcd=True),
     Fault("etcd's leader killed", _member_killed(0), weight=3, lasts_s=(1.0, 5.0), etcd=True),
@@ -241,4 +267,20 @@ FAULTS = (
         lasts_s=(TTL_S + 0.5, LONGEST_WITHOUT_QUORUM_S),
         etcd=True,
     ),
+    Fault("etcd out of space", out_of_space, lasts_s=(1.0, TTL_S + 4.0), etcd=True),
+    Fault(
+        "etcd compacted, a follower cut off",
+        compacted_while_a_follower_is_cut_off,
+        lasts_s=(TTL_S + 1.0, TTL_S + 4.0),
+        etcd=True,
+    ),
 )
+
+
+def possible(network: Network) -> list[Fault]:
+    """Those that replicas on such a network can be struck with, on this machine."""
+    return [
+        fault
+        for fault in FAULTS
+        if (network == "namespaces" or not fault.needs_root) and (CAN_BE_SET or not fault.needs_clocks)
+    ]

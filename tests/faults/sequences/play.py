@@ -14,6 +14,7 @@ from tests.faults.history import JOBS, Bounds, Recorder, Violation, Watched, che
 from tests.faults.sequences.draw import Step
 from tests.faults.sequences.faults import TTL_S
 from tests.faults.sequences.stage import Stage, look
+from tests.faults.sequences.upkeep import QUOTA_BYTES
 from tests.support.replicas import leads, served
 
 _MARGIN_S = TTL_S / 4
@@ -59,7 +60,14 @@ def play(
     directory.mkdir(parents=True, exist_ok=True)
     watched = Watched(directory)
     with fleet(
-        directory, jobs=JOBS, ttl_s=TTL_S, config=watched.config(), binary=binary, network=network
+        directory,
+        jobs=JOBS,
+        ttl_s=TTL_S,
+        config=watched.config(),
+        binary=binary,
+        network=network,
+        quota_bytes=QUOTA_BYTES,
+        clocks=any(fault.needs_clocks for step in steps for fault in step.faults),
     ) as three:
         links = [member.link for member in three.etcd.every]
         recorder = Recorder(

@@ -1,6 +1,7 @@
 """What is known when a fault is about to strike: whom it may hit."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from leaderjob.clock import boottime
@@ -60,6 +61,11 @@ class Note:
     def end(self) -> None:
         until = boottime() + self.aftermath_s
         self.recorder.note(self.kind, since=self.since, until=until, about=self.about)
+
+
+Heal = Callable[[], None]
+Strike = Callable[[Stage], Heal]
+"""Does something, and returns what undoes it."""
 
 
 def look(fleet: Fleet, recorder: Recorder, seed: int) -> Stage:
