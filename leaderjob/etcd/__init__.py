@@ -34,6 +34,7 @@ from leaderjob.etcd.txn import (
     absent,
     created_at,
     modified_at,
+    none_below,
     none_created_before,
 )
 from leaderjob.etcd.values import KeyValue, RangeResult
@@ -74,6 +75,7 @@ __all__ = [
     "created_at",
     "follow",
     "modified_at",
+    "none_below",
     "none_created_before",
     "transaction",
     "watch",

@@ -40,6 +40,11 @@ def absent(key: str) -> Compare:
     return Compare(key, "create_revision", "=", 0)
 
 
+def none_below(prefix: str) -> Compare:
+    """No key begins with ``prefix``."""
+    return Compare(prefix, "create_revision", "=", 0, prefix=True)
+
+
 def created_at(key: str, revision: int) -> Compare:
     """The key exists, and it is the one that was created at ``revision``."""
     return Compare(key, "create_revision", "=", revision)
@@ -79,12 +84,25 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Get:
+    """One key, or with ``prefix`` all that begin with it.
+
+    :param newest: only so many of them, those that were created last, the latest first; 0: all.
+    :param created_before: only those that were created before this revision; 0: all.
+    """
+
     key: str
     prefix: bool = False
+    newest: int = 0
+    created_before: int = 0
 
     def write(self, message: Any) -> None:
         get = message.request_range
         get.key, get.range_end = key_range(self.key, prefix=self.prefix)
+        if self.newest:
+            get.limit = self.newest
+            get.sort_target, get.sort_order = rpc.RangeRequest.CREATE, rpc.RangeRequest.DESCEND
+        if self.created_before:
+            get.max_create_revision = self.created_before - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,38 +10,35 @@ What this does differently from etcd's own recipe (etcd ``client/v3/concurrency/
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from leaderjob.clock import boottime
 from leaderjob.etcd import (
-    AmbiguousWrite,
     Compacted,
     Compare,
     Delete,
     Etcd,
-    EtcdError,
     Get,
     KeyValue,
     NoSpace,
     Op,
     Put,
     TxnResult,
-    absent,
     created_at,
     modified_at,
     none_created_before,
 )
 from leaderjob.etcd.stream import stream
 from leaderjob.model.term import Term
+from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import CampaignLost
 from leaderjob.recipes.leadership import Leadership
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
-_WITHDRAW_TIMEOUT_S = 1.0
 _FULL_PAUSE_S = 1.0
 
 Witness = Callable[[KeyValue], Awaitable[str]]
@@ -88,23 +85,22 @@ class Campaign:
         self._proclaims = proclaims
         self._free_at: float | None = None
         self._announced: str | None = None
-        self._may_stand = False
-        self._may_arrive = False
-        self._key_revision = 0
+        self._entry = Entry(etcd, session, prefix)
 
     async def win(self, value: bytes) -> Leadership:
         """Stand, and return when office is won. Fails or is cancelled: leaves no key behind."""
         session = self._session
         session.check()
-        key = f"{self._prefix}{session.lease_id:x}"
-        emit(Events.CAMPAIGN_STARTED, key=key)
+        entry = self._entry
+        emit(Events.CAMPAIGN_STARTED, key=entry.key)
         session.stands_in = self._prefix
         try:
-            create_revision = await self._enter(key, value)
-            term = Term(self._prefix, session.lease_id, create_revision, self._token_floor)
+            await entry.enter(value)
+            term = Term(self._prefix, session.lease_id, entry.create_revision, self._token_floor)
             claim = await self._wait_for_office(term)
         except BaseException:
-            await self._withdraw(key)
+            if await entry.withdraw():
+                session.stands_in = None
             raise
         return Leadership(
             self._etcd,
@@ -112,54 +108,10 @@ class Campaign:
             term,
             confirmed_at=claim.confirms,
             won_revision=claim.revision,
-            key_revision=self._key_revision,
-            may_return=self._may_arrive,
+            key_revision=entry.mod_revision,
+            may_return=entry.may_return,
             free_at=self._free_at,
         )
-
-    async def _enter(self, key: str, value: bytes) -> int:
-        """Create the candidate's key, or find it; returns its create revision."""
-        put = Put(key, value, lease=self._session.lease_id)
-        while True:
-            self._session.check()
-            self._may_stand = True
-            try:
-                result = await self._to_the_end(self._etcd.txn([absent(key)], [put], [Get(key)]))
-            except AmbiguousWrite:
-                # The key bears our lease's id, so whichever try creates it, it is ours, and the
-                # other one finds it there. But the first may come later, when it was deleted again.
-                continue
-            except EtcdError as error:
-                # A write that took the last room can be done and told to have found none (etcd #16659).
-                self._may_stand = self._may_arrive or isinstance(error, NoSpace)
-                raise
-            if result.succeeded:
-                self._key_revision = result.revision
-                return result.revision
-            found = result.range(0).first
-            if found is not None:
-                self._key_revision = found.mod_revision
-                return found.create_revision
-
-    async def _to_the_end(self, writing: Coroutine[Any, Any, TxnResult]) -> TxnResult:
-        """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would
-        arrive after whatever is done to take it back."""
-        task = asyncio.ensure_future(writing)
-        before, self._may_arrive = self._may_arrive, True  # whatever ends this early
-        try:
-            result = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task], timeout=_WITHDRAW_TIMEOUT_S)
-            if task.done() and not task.cancelled() and not isinstance(task.exception(), AmbiguousWrite):
-                self._may_arrive = before
-            raise
-        except EtcdError as error:
-            self._may_arrive = before or isinstance(error, AmbiguousWrite)
-            raise
-        finally:
-            task.cancel()
-        self._may_arrive = before
-        return result
 
     async def _wait_for_office(self, term: Term) -> Claim:
         """Return the claim that won."""
@@ -171,7 +123,7 @@ class Campaign:
             mine = next((kv for kv in claim.standing if kv.create_revision == term.create_revision), None)
             if mine is None or mine.key != term.key:
                 raise CampaignLost(f"candidate {term.key} was deleted while it was waiting")
-            self._key_revision = mine.mod_revision
+            self._entry.mod_revision = mine.mod_revision
             before = [kv for kv in claim.standing if kv.create_revision < term.create_revision]
             if before and before[-1].lease:
                 claim = await self._after_a_change(before, term, claim.revision)
@@ -203,14 +155,14 @@ class Campaign:
             success.append(Delete(over.key))
         if self._proclaims is not None:
             # Under this compare an unanswered try cannot land later, over what was proclaimed since.
-            compares.append(modified_at(term.key, self._key_revision))
+            compares.append(modified_at(term.key, self._entry.mod_revision))
             success.append(Put(term.key, self._proclaims(), lease=term.lease_id))
         result = await self._lay(compares, success)
         if not result.succeeded:
             standing = sorted(result.range(0).kvs, key=lambda kv: kv.create_revision)
             return Claim(False, confirms, result.revision, tuple(standing))
         if self._proclaims is not None:
-            self._key_revision = result.revision
+            self._entry.mod_revision = result.revision
         return Claim(True, confirms, result.revision)
 
     async def _lay(self, compares: list[Compare], success: list[Op]) -> TxnResult:
@@ -282,20 +234,3 @@ class Campaign:
         """A key without a lease would block the election for ever."""
         emit(Events.CANDIDATE_WITHOUT_LEASE, key=kv.key, create_revision=kv.create_revision)
         await self._remove(kv)
-
-    async def _withdraw(self, key: str) -> None:
-        """Leave no key behind. Where that cannot be made sure the session is lost, and its lease takes the key along."""
-        session = self._session
-        withdrawn = not self._may_stand
-        try:
-            if self._may_stand:
-                # No transaction: an etcd that is full refuses those, and takes this.
-                await self._etcd.delete(key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
-                withdrawn = not self._may_arrive
-        except EtcdError as error:
-            emit(Events.CONNECTION_TROUBLE, reason=error)
-        finally:
-            if withdrawn:
-                session.stands_in = None
-            else:
-                session.lose("its candidacy could not be withdrawn, and it must not be kept alive")

@@ -75,7 +75,7 @@ class Election:
             proclaims=proclaims,
         )
         leadership = await campaign.win(value)
-        session.on_acknowledged = leadership.confirm
+        session.confirmations.append(leadership.confirm)
         session.term = leadership.term.token
         emit(
             Events.TERM_WON,
@@ -145,7 +145,8 @@ class Election:
         """
         leadership.end(reason)
         session, term = leadership.session, leadership.term
-        session.on_acknowledged = None
+        if leadership.confirm in session.confirmations:
+            session.confirmations.remove(leadership.confirm)
         resigned = False
         try:
             await self.etcd.txn(

@@ -18,6 +18,50 @@ class AlreadyStanding(LeaderjobError):
     exit_code = 2
 
 
+class AlreadyHeld(LeaderjobError):
+    """The session holds it already, or waits for it: no lock here can be taken twice."""
+
+    exit_code = 2
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"this session holds {what} already, or waits for it: release it first, or open another session"
+        )
+
+
+class NotAcquired(LeaderjobError):
+    """Others held it for as long as was to be waited. Nothing is left of the attempt."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, waited_s: float | None) -> None:
+        when = "at once" if not waited_s else f"within {waited_s:g} s"
+        super().__init__(
+            f"{what} was not to be had {when}: others hold it. Wait for longer, or try again later"
+        )
+
+
+class NotHeld(LeaderjobError):
+    """What is to be released was released already, or somebody else acquired it. Nothing was changed."""
+
+    exit_code = 2
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is not held by this: it was released already, or another session acquired it; nothing was changed. "
+            "Release once, with what acquire() returned"
+        )
+
+
+class HoldLost(LeaderjobError):
+    """A lock or permit is not held any more, though nobody released it."""
+
+    exit_code = 4
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; stop what is done under it, and acquire it again")
+
+
 class CampaignLost(LeaderjobError):
     """The candidate's own key vanished while it was waiting. Campaign again with a new session."""
 

@@ -66,11 +66,14 @@ class Session:
         self.keepalive_s = min(timing.keepalive_s or self.ttl_s / 5, self.ttl_s / 3)
         self.acknowledged_at = sent_at
         """Boot time at which the last acknowledged keepalive (or the grant) was sent."""
-        self.on_acknowledged: Acknowledged | None = None
+        self.confirmations: list[Acknowledged] = []
+        """What makes sure, after each acknowledged keepalive, that the keys are there which it is to keep."""
         self.term: int | None = None
         """The token of the term that it carries, once it has won one; for those who read of its troubles."""
         self.stands_in: str | None = None
         """The election, by its prefix, in which its key stands."""
+        self.stands_for: set[str] = set()
+        """The lines, by their prefixes, in which its keys stand."""
         self._lost = asyncio.Event()
         self._reason = ""
         self._lease_is_gone = False
@@ -79,8 +82,9 @@ class Session:
         self._beside: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, etcd: Etcd, timing: Timing) -> Self:
+    async def open(cls, etcd: Etcd, timing: Timing | None = None) -> Self:
         """Ask for a lease. :raises EtcdError: none was granted."""
+        timing = timing or Timing()
         sent_at = boottime()
         lease_id, granted_ttl_s = await etcd.grant(int(timing.ttl_s))
         emit(Events.SESSION_OPENED, lease=f"{lease_id:x}", ttl_s=granted_ttl_s)
@@ -185,8 +189,8 @@ class Session:
             try:
                 await self.etcd.keep_alive(self.lease_id, timeout_s=self._timeout_s)
                 self.acknowledged_at = max(self.acknowledged_at, sent_at)
-                if self.on_acknowledged is not None:
-                    await self.on_acknowledged(sent_at)
+                for confirm in tuple(self.confirmations):
+                    await confirm(sent_at)
                 failed = False
             except LeaseNotFound as gone:
                 self._lease_is_gone = True

@@ -74,6 +74,7 @@ class Events(Enum):
     )
     TRUST_RESTORED = (logging.INFO, "a keepalive was confirmed again in time", "term")
     TRUST_LOST = (logging.WARNING, "no keepalive was confirmed in time: the term is over", "term")
+    HOLD_LOST = (logging.WARNING, "a lock or permit was lost that nobody released: why", "key token reason")
     STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
     LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")

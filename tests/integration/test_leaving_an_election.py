@@ -31,7 +31,7 @@ def test_a_candidate_that_could_not_withdraw_does_not_come_to_office_later(place
             async with campaigning(second, session_2, b"second"):
                 await place.until(2)
                 proxy.cut()
-            assert "could not be withdrawn" in await session_2.wait_lost()
+            assert "could not be deleted for good" in await session_2.wait_lost()
             proxy.reset()
             proxy.heal()
             await first.resign(leads)

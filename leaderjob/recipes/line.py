@@ -1,0 +1,210 @@
+"""First come, first served: a session stands in a line, and holds what it stands for when few enough are before it.
+
+The classic recipe (etcd ``client/v3/concurrency/mutex.go``), other than there with a trust deadline, and with the
+first look in the transaction that takes the place: what is free costs one round trip.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from contextlib import aclosing, suppress
+from typing import NamedTuple
+
+from leaderjob.clock import boottime
+from leaderjob.etcd import Compacted, Compare, Delete, EtcdError, Get, KeyValue, created_at
+from leaderjob.etcd.stream import stream
+from leaderjob.recipes.entry import Entry
+from leaderjob.recipes.errors import AlreadyHeld, HoldLost, NotAcquired, NotHeld
+from leaderjob.recipes.holding import Holding
+from leaderjob.recipes.session import Session
+from leaderjob.telemetry.events import Events, emit
+
+_RELEASE_TIMEOUT_S = 1.0
+
+
+class Held(Holding):
+    """What a place in a line has come to: a lock, or a permit. Ends once, for one reason.
+
+    :param what: it is, for messages: ``lock reports``.
+    """
+
+    def __init__(self, session: Session, entry: Entry, *, confirmed_at: float, what: str) -> None:
+        super().__init__(session.etcd, session, entry.key, entry.create_revision, confirmed_at=confirmed_at)
+        self.may_return = entry.may_return
+        self._what = what
+
+    @property
+    def token(self) -> int:
+        """The fencing token: grows with each holder. Hand it to whatever is written to, to refuse older ones."""
+        return self.create_revision
+
+    @property
+    def fence(self) -> Compare:
+        """Add this to a transaction, and it does nothing once this is not held any more."""
+        return created_at(self.key, self.create_revision)
+
+    def lost(self) -> HoldLost:
+        return HoldLost(f"{self._what} (token {self.token}) is not held any more: {self.reason}")
+
+    def tell_trust_lost(self) -> None:
+        emit(Events.HOLD_LOST, key=self.key, token=self.token, reason="no keepalive was confirmed in time")
+
+    def key_is_gone(self) -> None:
+        super().key_is_gone()
+        emit(Events.HOLD_LOST, key=self.key, token=self.token, reason=self.reason)
+
+
+class Look(NamedTuple):
+    """Who blocks a place, the latest first and at most one more than may; at which revision; and the boot time
+    at which a keepalive was sent that it confirms."""
+
+    before: Sequence[KeyValue]
+    revision: int
+    confirms: float
+
+
+class Line:
+    """One line, for one session.
+
+    :param root: the prefix of all keys of the line, with a trailing slash.
+    :param what: it is for, in messages: ``lock reports``.
+    :param own: below which part of the root the session's key goes. :param blocking: below which part those are that
+        it has to wait for, if they were created earlier.
+    :param room: how many may hold at a time.
+    """
+
+    def __init__(
+        self, session: Session, root: str, *, what: str, own: str = "", blocking: str = "", room: int = 1
+    ) -> None:
+        self.session = session
+        self.what = what
+        self._root = root
+        self._own = root + own
+        self._blocking = root + blocking
+        self._room = room
+
+    async def acquire(self, value: bytes = b"", *, wait_s: float | None = None) -> Held:
+        """Stand in the line until it is this one's turn. What fails or is cancelled leaves no key behind; where it
+        cannot delete it the session is lost, so that the lease takes it along.
+
+        :param wait_s: for how long at most; 0: only try; None: for ever.
+        :raises NotAcquired: it was not this one's turn in time. :raises AlreadyHeld: the session holds or awaits it.
+        :raises HoldLost: the key was deleted while it waited. :raises SessionLost: the lease is gone.
+        :raises EtcdError: etcd does not answer, or refuses.
+        """
+        session = self.session
+        session.check()
+        if self._root in session.stands_for:
+            raise AlreadyHeld(self.what)
+        entry = Entry(session.etcd, session, self._own)
+        session.stands_for.add(self._root)
+        try:
+            held = await self._take(entry, value, wait_s)
+        except BaseException:
+            if await entry.withdraw():
+                session.stands_for.discard(self._root)
+            raise
+        session.confirmations.append(held.confirm)
+        return held
+
+    async def release(self, held: Held) -> None:
+        """Let the next one have it; only when all that was done under it has stopped. What was lost may be released.
+
+        Where etcd does not answer in time the session is lost, and its lease takes the key with it.
+
+        :raises NotHeld: it was released already, or another one acquired it.
+        """
+        session = self.session
+        if held.confirm not in session.confirmations or not held.key.startswith(self._own):
+            raise NotHeld(self.what)
+        session.confirmations.remove(held.confirm)
+        held.end("it was released")
+        released = False
+        try:
+            await session.etcd.txn(
+                [held.fence], [Delete(held.key)], repeatable=True, within_s=_RELEASE_TIMEOUT_S
+            )
+            released = not held.may_return
+        except EtcdError as error:
+            emit(Events.CONNECTION_TROUBLE, reason=error)
+        finally:
+            if released:
+                session.stands_for.discard(self._root)
+            else:
+                session.lose("its key could not be deleted for good, and it must not be kept alive")
+
+    async def _take(self, entry: Entry, value: bytes, wait_s: float | None) -> Held:
+        try:
+            async with asyncio.timeout(wait_s or None) as limit:
+                return await self._wait_for_turn(entry, value, tries=wait_s == 0)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise NotAcquired(self.what, wait_s) from None
+
+    async def _wait_for_turn(self, entry: Entry, value: bytes, *, tries: bool) -> Held:
+        look = await self._first_look(entry, value)
+        while not (len(look.before) < self._room and self._is_fresh(look.confirms)):
+            if len(look.before) >= self._room:
+                if tries:
+                    raise NotAcquired(self.what, 0)
+                await self._until_one_goes(entry, look)
+            look = await self._look(entry)
+        return Held(self.session, entry, confirmed_at=look.confirms, what=self.what)
+
+    async def _first_look(self, entry: Entry, value: bytes) -> Look:
+        confirms = await self._acknowledged()
+        seen = await entry.enter(value, [Get(self._blocking, prefix=True, newest=self._room + 1)])
+        if not seen:
+            return await self._look(entry)
+        before = [kv for kv in seen[0].kvs if kv.create_revision < entry.create_revision]
+        return Look(before, entry.create_revision, confirms)
+
+    async def _look(self, entry: Entry) -> Look:
+        """:raises HoldLost: the key is gone."""
+        confirms = await self._acknowledged()
+        before = Get(self._blocking, prefix=True, newest=self._room, created_before=entry.create_revision)
+        mine = created_at(entry.key, entry.create_revision)
+        result = await self.session.etcd.txn([mine], [before], repeatable=True)
+        if not result.succeeded:
+            self.session.check()
+            raise HoldLost(f"the place for {self.what} is lost: its key was deleted while it waited")
+        return Look(result.range(0).kvs, result.revision, confirms)
+
+    async def _acknowledged(self) -> float:
+        """The boot time at which a keepalive was sent that is acknowledged, and recent enough to hold on to."""
+        session = self.session
+        session.check()
+        if not self._is_fresh(session.acknowledged_at):
+            await session.renew()
+        return session.acknowledged_at
+
+    def _is_fresh(self, sent_at: float) -> bool:
+        return boottime() < sent_at + self.session.ttl_s - self.session.margin_s
+
+    async def _until_one_goes(self, entry: Entry, look: Look) -> None:
+        """Return when another look is worth while. Where one at a time holds this wakes one waiter, and not all."""
+        one = self._room == 1
+        waits: list[Awaitable[object]] = [
+            self._deleted(look.before[0].key if one else self._blocking, look.revision, prefix=not one),
+            self._deleted(entry.key, look.revision, prefix=False),
+            self.session.wait_lost(),
+            asyncio.sleep(self.session.ttl_s),  # a watch can lag without bound: look again now and then
+        ]
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deleted(self, key: str, revision: int, *, prefix: bool) -> None:
+        """Return when something was deleted after ``revision``, or when that can no longer be told."""
+        batches = stream(self.session.etcd.connection, key, start_revision=revision + 1, prefix=prefix)
+        with suppress(Compacted):
+            async with aclosing(batches) as changes:
+                async for batch in changes:
+                    if any(event.deleted for event in batch.events):
+                        return

@@ -1,0 +1,118 @@
+"""Locks that one holds at a time, or some: all on a session, fair, and with a fencing token."""
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from leaderjob.errors import SettingsError
+from leaderjob.recipes.line import Held, Line
+from leaderjob.recipes.place import place
+from leaderjob.recipes.session import Session
+from leaderjob.recipes.while_held import while_held
+
+
+class _Acquirable:
+    """Something to be held, once at a time by each session: by :meth:`acquire` and :meth:`release`, or as a context
+    manager::
+
+        async with Lock(session, "reports") as held:
+            await write_reports(fencing_token=held.token)
+
+    What is inside is cancelled as soon as it is not certainly held any more, and :class:`HoldLost` is raised.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._entered: AsyncExitStack | None = None
+
+    async def acquire(self, *, wait_s: float | None = None) -> Held:
+        """Wait for it; first come, first served.
+
+        Fails or is cancelled: nothing is left behind. Where that cannot be made sure the session is lost, so that the
+        lease takes the key along.
+
+        :param wait_s: for how long at most; 0: only try; None: for ever.
+        :raises NotAcquired: others held it for so long. :raises AlreadyHeld: the session holds or awaits it.
+        :raises SessionLost: the lease is gone. :raises HoldLost: the key was deleted while it waited.
+        :raises EtcdError: etcd does not answer, or refuses.
+        """
+        if wait_s is not None and wait_s < 0:
+            raise SettingsError(f"wait_s {wait_s:g}: a time to wait is not negative")
+        return await self._line.acquire(wait_s=wait_s)
+
+    async def release(self, held: Held) -> None:
+        """Let the next one have it; only when all that was done under it has stopped. What was lost may be released.
+
+        Where etcd does not answer in time the session is lost, and its lease takes the key along.
+
+        :raises NotHeld: it was released already, or another one acquired it.
+        """
+        await self._line.release(held)
+
+    async def __aenter__(self) -> Held:
+        """:raises: see :meth:`acquire`."""
+        async with AsyncExitStack() as stack:
+            held = await self.acquire()
+            stack.push_async_callback(self.release, held)
+            await stack.enter_async_context(while_held(held))
+            self._entered = stack.pop_all()
+        return held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        entered, self._entered = self._entered, None
+        return entered is not None and bool(await entered.__aexit__(kind, error, trace))
+
+
+class Lock(_Acquirable):
+    """One session at a time holds it. Key-compatible with ``etcdctl lock`` (on ``/leaderjob/NAMESPACE/locks/NAME``).
+
+    Never re-entrant: who takes it twice by the same session gets :class:`AlreadyHeld`, and no deadlock.
+
+    :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
+    """
+
+    def __init__(self, session: Session, name: str, *, namespace: str = "default") -> None:
+        super().__init__(Line(session, place("locks", name, namespace), what=f"lock {name}"))
+
+
+class Semaphore(_Acquirable):
+    """So many sessions at a time hold a permit of it.
+
+    :param permits: how many. Everybody has to say the same number: who says another one waits by another rule.
+    :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
+    :raises SettingsError: fewer than one permit.
+    """
+
+    def __init__(self, session: Session, name: str, permits: int, *, namespace: str = "default") -> None:
+        if permits < 1:
+            raise SettingsError(f"semaphore {name}: {permits} permits: there has to be one at least")
+        root = place("semaphores", name, namespace)
+        super().__init__(Line(session, root, what=f"semaphore {name}", room=permits))
+
+
+class ReadWriteLock:
+    """Many readers at a time, or one writer. Fair: who comes after a waiting writer waits for it, readers too.
+
+    ::
+
+        rates = ReadWriteLock(session, "rates")
+        async with rates.reading():
+            ...
+
+    :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
+    """
+
+    def __init__(self, session: Session, name: str, *, namespace: str = "default") -> None:
+        self._session = session
+        self._root = place("rwlocks", name, namespace)
+        self._what = f"read-write lock {name}"
+
+    def reading(self) -> "_Acquirable":
+        """To be held together with other readers."""
+        line = Line(self._session, self._root, what=self._what, own="readers/", blocking="writers/")
+        return _Acquirable(line)
+
+    def writing(self) -> "_Acquirable":
+        """To be held alone."""
+        return _Acquirable(Line(self._session, self._root, what=self._what, own="writers/"))
