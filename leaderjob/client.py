@@ -103,9 +103,13 @@ class Client:
         health = await check_health(connect, self._etcd.connection.endpoints)
         leader, key = leader_facts(view), view.leader_key
         if leader is not None and key is not None:
-            # What etcd says: the leader itself trusts its term for less, by its margin.
-            leader["lease_left_s"] = (
-                await time_to_live(self._etcd.connection, key.lease) if key.lease else None
+            left_s = await time_to_live(self._etcd.connection, key.lease) if key.lease else None
+            leader["lease_left_s"] = left_s
+            # By etcd's word on its last keepalive; the leader itself counts from when that was sent.
+            stored = view.leader
+            margin_s = stored.record.margin_s if stored is not None else None
+            leader["trust_left_s"] = (
+                None if left_s is None or margin_s is None else max(0.0, left_s - margin_s)
             )
         return {
             "namespace": self.keys.namespace,

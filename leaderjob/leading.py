@@ -155,6 +155,8 @@ class Leading:
                 reason = str(_first(errors))
                 if reason != told:
                     emit(Events.CONNECTION_TROUBLE, reason=reason)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # what ended with it by itself, at that moment, hid it
             told = reason
             await asyncio.sleep(_REFUSED_PAUSE_S if refused else _PAUSE_S)
 
@@ -265,6 +267,7 @@ class Leading:
             incarnation=member.incarnation,
             addresses=member.addresses,
             since=utcnow(),
+            margin_s=session.margin_s,
         )
         election = Election(self._etcd, self._keys.election, token_floor=history.token_floor)
         fast = self._settings.election.takeover_fast

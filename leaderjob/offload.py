@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -28,3 +29,34 @@ async def run_in_thread(
         if running.exception() is None and undo is not None:
             undo(running.result())
         raise
+
+
+def in_own_thread(work: Callable[[], ResultT], name: str) -> "asyncio.Future[ResultT]":
+    """Begin ``work`` in a thread of its own, for what may hang, or must not wait for the threads that asyncio lends:
+    all of them may be at work, for minutes, on results.
+
+    :return: done when the work is, with what it returned or raised. The work goes on if nobody waits any more.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[ResultT] = loop.create_future()
+    done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may ask
+
+    def settle(result: ResultT | None, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # of ResultT, where there is no error
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:  # noqa: BLE001 - whoever waits gets it
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done

@@ -32,8 +32,10 @@ def _print(found: dict[str, Any]) -> None:
     if leader is None:
         click.echo(f"namespace {found['namespace']}: nobody leads")
     else:
-        left_s = leader["lease_left_s"]
+        left_s, trust_s = leader["lease_left_s"], leader["trust_left_s"]
         lease = f", its lease has {left_s} s left" if left_s is not None else ""
+        if trust_s is not None:
+            lease = f", trusted for {trust_s:g} s without another keepalive{lease}"
         since = f" for {ago(leader['since']).removesuffix(' ago')}" if leader["since"] else ""
         click.echo(
             f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}{lease}"

@@ -6,12 +6,11 @@ be as useless.
 
 import asyncio
 import os
-import threading
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 
 from leaderjob.clock import boottime
+from leaderjob.offload import in_own_thread
 
 PROBE = "writable"
 _TICK_S = 0.25
@@ -68,19 +67,8 @@ class Fitness:
         return await self._disk_problem()
 
     async def _disk_problem(self) -> str | None:
-        """In a thread of its own: those that asyncio lends may all be at work, for minutes, on results."""
         if self._probe is None or self._probe.done():
-            loop = asyncio.get_running_loop()
-            self._probe = loop.create_future()
-            threading.Thread(
-                target=_look, args=(self._directory, loop, self._probe), name="disk probe", daemon=True
-            ).start()
+            self._probe = in_own_thread(lambda: disk_problem(self._directory), "disk probe")
         probe = self._probe  # several may wait for the same one
         done, _ = await asyncio.wait([probe], timeout=_DISK_TIMEOUT_S)
         return probe.result() if done else f"its disk has not taken a few bytes within {_DISK_TIMEOUT_S:g} s"
-
-
-def _look(directory: Path, loop: asyncio.AbstractEventLoop, probe: "asyncio.Future[str | None]") -> None:
-    problem = disk_problem(directory)
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(probe.set_result, problem)

@@ -21,12 +21,16 @@ from leaderjob.model.artifact import Pointer
 from leaderjob.model.history import History, Suspicion
 from leaderjob.model.ids import new_incarnation
 from leaderjob.model.record import Record
+from leaderjob.offload import in_own_thread
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.stored import CorruptRecord, decode
 from leaderjob.telemetry.events import Events, emit
 
 Served = Callable[[], Mapping[str, tuple[str, int]]]
 """What a replica serves on its own disk: by job, the history and the sequence of its pointer."""
+
+
+_DISK_TIMEOUT_S = 10.0
 
 
 class HistoryInQuestion(LeaderjobError):
@@ -62,6 +66,7 @@ class HistoryCheck:
         self._path = state_dir / "history.json"
         self._served = served
         self._noted: _Seen | None = None
+        self._keeping: asyncio.Future[None] | None = None
 
     async def check(self) -> History:
         """The store's history, made if there is none yet, and noted on disk. One that cannot be read is
@@ -87,7 +92,7 @@ class HistoryCheck:
                 history,
             )
         new = _Seen(history=history.id, token_floor=history.token_floor, revision=revision)
-        await asyncio.to_thread(self._note, new)
+        await self._keep(new)
         return history
 
     async def doubt(self, error: HistoryWentBack) -> None:
@@ -102,7 +107,7 @@ class HistoryCheck:
         """Keep the highest revision seen so far on disk. :raises StateUnwritable: it cannot be written."""
         noted, revision = self._noted, self._etcd.connection.highest_revision
         if noted is not None and revision > noted.revision:
-            await asyncio.to_thread(self._note, noted.model_copy(update={"revision": revision}))
+            await self._keep(noted.model_copy(update={"revision": revision}))
 
     async def _suspect(self, history: History, revision: int, seen: _Seen) -> str | None:
         """What shows that the store is older than what was seen of it, or None."""
@@ -180,12 +185,29 @@ class HistoryCheck:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StateUnwritable(self._cannot("read", error)) from error
+            raise StateUnwritable(self._cannot("read", str(error.strerror))) from error
         except ValidationError as error:
             emit(
                 Events.RECORD_QUARANTINED, reason=f"{self._path} cannot be read: {error.error_count()} errors"
             )
             return None
+
+    async def _keep(self, seen: _Seen) -> None:
+        """Write it to the disk; one that hangs holds up a thread, and nothing else.
+
+        :raises StateUnwritable: it was not written, or not in time.
+        """
+        await self._until_kept()
+        self._keeping = in_own_thread(lambda: self._note(seen), "history noted")
+        await self._until_kept()
+        self._keeping.result()
+
+    async def _until_kept(self) -> None:
+        """What is being written, if anything is, comes first. :raises StateUnwritable: the disk hangs."""
+        if self._keeping is not None:
+            done, _ = await asyncio.wait([self._keeping], timeout=_DISK_TIMEOUT_S)
+            if not done:
+                raise StateUnwritable(self._cannot("written", f"not within {_DISK_TIMEOUT_S:g} s"))
 
     def _note(self, seen: _Seen) -> None:
         beside = self._path.with_suffix(".new")
@@ -197,12 +219,12 @@ class HistoryCheck:
                 os.fsync(file.fileno())
             beside.replace(self._path)
         except OSError as error:
-            raise StateUnwritable(self._cannot("written", error)) from error
+            raise StateUnwritable(self._cannot("written", str(error.strerror))) from error
         self._noted = seen
 
-    def _cannot(self, what: str, error: OSError) -> str:
+    def _cannot(self, what: str, why: str) -> str:
         return (
-            f"{self._path} cannot be {what}: {error.strerror}. Without it a store that was restored from a backup "
+            f"{self._path} cannot be {what}: {why}. Without it a store that was restored from a backup "
             "is not noticed, so this replica serves but does not stand for election; mend the disk or its rights"
         )
 

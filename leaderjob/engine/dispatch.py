@@ -1,6 +1,7 @@
 """One run, from admitted to done: its attempts, and what each end leads to."""
 
 import asyncio
+import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -123,7 +124,8 @@ class Dispatch:
         if self._settled(run.record).outcome is not None:
             return await self._after_former_attempt(run)
         directory = office.work_dir / self._spec.name / f"{run.record.id}-{len(run.record.attempts) + 1}"
-        artifact_dir = directory / "artifact"
+        # A name that comes once: on a disk that hangs, what makes or removes it may do so late.
+        artifact_dir = directory / f"artifact-{secrets.token_hex(4)}"
         try:
             # Before the attempt is recorded: from then on whoever finds it unfinished takes its leader for lost.
             problem = await asyncio.to_thread(_make_empty, artifact_dir)
@@ -137,6 +139,7 @@ class Dispatch:
                     settled = await self._after_former_attempt(run)
                     await self._wait_for_the_unreaped(settled.record)
                     await self._wait_for_trust()
+                    await worker.replace_dead()
                     begun = await self._begin(settled, attest)
                     return await self._work(begun, artifact_dir, worker, problem)
         finally:
@@ -219,7 +222,7 @@ class Dispatch:
         progress = ProgressWriter(office, run, number)
         writing = asyncio.create_task(progress.run(), name=f"progress of {spec.name}")
         try:
-            office.leadership.check()
+            await self._wait_for_trust()  # again: to write that it begins may have taken long
             return await run_attempt(
                 request,
                 worker,

@@ -31,19 +31,26 @@ class WorkerAhead:
         self, *, log_path: Path, cwd: Path, grace_s: float, attestation: Attestation | None = None
     ) -> None:
         self.grace_s = grace_s
-        self._guarded = GuardedProcess(
-            _COMMAND, log_path=log_path, cwd=cwd, deadline=None, grace_s=grace_s, attestation=attestation
-        )
+        self._log_path = log_path
+        self._cwd = cwd
+        self._attestation = attestation
+        self._guarded: GuardedProcess | None = None
         self._starting: asyncio.Future[GuardedProcess] | None = None
 
     async def __aenter__(self) -> Self:
-        self._starting = asyncio.ensure_future(self._guarded.__aenter__())
+        self._start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await uninterrupted(self._leave())
+
+    async def replace_dead(self) -> None:
+        """Start another one if it has died, for whatever reason, while it waited: that is no matter of the job."""
+        if self._guarded is not None and self._guarded.ended is not None:
+            await uninterrupted(self._leave())
+            self._start()
 
     async def process(self) -> GuardedProcess:
         """The worker that waits for its request. :raises StartFailed: there is none, and why."""
@@ -54,7 +61,19 @@ class WorkerAhead:
     @property
     def is_gone(self) -> bool:
         """No process is left of it, unless it runs still."""
-        return self._guarded.ended is None or self._guarded.ended.reaped
+        ended = None if self._guarded is None else self._guarded.ended
+        return ended is None or ended.reaped
+
+    def _start(self) -> None:
+        self._guarded = GuardedProcess(
+            _COMMAND,
+            log_path=self._log_path,
+            cwd=self._cwd,
+            deadline=None,
+            grace_s=self.grace_s,
+            attestation=self._attestation,
+        )
+        self._starting = asyncio.ensure_future(self._guarded.__aenter__())
 
     async def _leave(self) -> None:
         try:

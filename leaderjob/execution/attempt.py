@@ -4,10 +4,11 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
+from leaderjob.clock import boottime
 from leaderjob.durations import format_duration
 from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.process import (
@@ -24,6 +25,7 @@ from leaderjob.sdk import Json
 from leaderjob.telemetry.trace import Trace
 
 TRUST_POLL_S = 0.25
+_TOO_LATE = "the term could not be trusted any more: no worker was started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,13 @@ async def run_attempt(
         process = await worker.process()
     except StartFailed as error:
         return AttemptEnd(Outcome.FAILED, str(error))
+    trust = _finite(trusted_until())
+    if trust is not None and boottime() >= trust:
+        return AttemptEnd(Outcome.ABANDONED, _TOO_LATE)
     try:
         async with _closing(process), asyncio.TaskGroup() as group:
-            trust = _finite(trusted_until())
             process.set_deadline(trust)  # first: who gets the request has a deadline
-            process.send(request.to_line())
+            process.send(replace(request, start_before=trust).to_line())
             process.end_input()
             listening = group.create_task(_listen(process, on_progress))
             trusting = group.create_task(_pass_on_trust(process, trust, trusted_until))
@@ -161,6 +165,8 @@ def judge(ended: Exit, heard: Heard, *, timeout_s: float | None) -> AttemptEnd:
     reason: str | None = None
     if heard.problem is not None:
         outcome, reason = Outcome.FAILED, heard.problem
+    elif end is not None and end["kind"] == "late":
+        outcome, reason = Outcome.ABANDONED, _TOO_LATE
     elif end is not None and not end["stopping"] and (ended.code == 0 or end["kind"] != "returned"):
         return _as_told(end, ended)
     elif timeout_s is not None:
@@ -203,7 +209,7 @@ def _interrupted(ended: Exit, end: dict[str, Json] | None) -> tuple[Outcome, str
             return Outcome.CANCELLED, "the worker was sent SIGTERM, and not by leaderjob"
         return Outcome.FAILED, _died(ended, end)
     return {
-        Cause.REFUSED: (Outcome.ABANDONED, "the term could not be trusted any more: no worker was started"),
+        Cause.REFUSED: (Outcome.ABANDONED, _TOO_LATE),
         Cause.DEADLINE: (Outcome.ABANDONED, "the term could not be trusted any more: the worker was stopped"),
         Cause.STOP: (Outcome.CANCELLED, "the worker was asked to stop"),
         Cause.REPLICA: (Outcome.CANCELLED, "the worker was stopped with its replica"),

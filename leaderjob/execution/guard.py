@@ -187,6 +187,7 @@ class Guard:
         self.status: int | None = None
         self.cause = "exit"
         self.max_rss_bytes = 0
+        self.orphaned = False
         self._kill_at: float | None = None
         self._last_beat = 0.0
         self._unread = b""
@@ -195,7 +196,8 @@ class Guard:
     def run(self, command: list[str], descriptors: tuple[int, int, int]) -> None:
         """Return when nothing is left to do, nor to attest."""
         end = self._live(command, descriptors)
-        if not self._report(end) and end.get("reaped", True):
+        # A replica that is dying may have closed this pipe, and not yet the one for reports.
+        if (not self._report(end) or self.orphaned) and end.get("reaped", True):
             remove(self.cgroup)
             if self.attest is not None:
                 self.attest.run()
@@ -273,6 +275,7 @@ class Guard:
         except OSError:  # a socket whose other end closed with unread bytes
             received = b""
         if not received:
+            self.orphaned = True
             self._stop("replica", 0.0)
             return
         import json

@@ -30,7 +30,8 @@ the same number) its messages.
 - ``{"type": "progress", "done", "total", "message"}``, at most 10/s.
 - ``{"type": "end", "kind", "stopping", …}``, once. ``stopping`` says that SIGTERM had arrived before.
   ``kind`` is ``returned`` (``value``), ``raised`` and ``permanent`` (``reason``, ``traceback`` and, as
-  ``telemetry/raised.py`` describes them, ``exceptions``), or ``retry_later`` (the same and ``delay_s``).
+  ``telemetry/raised.py`` describes them, ``exceptions``), ``retry_later`` (the same and ``delay_s``), or ``late``
+  (the request came after its ``start_before``; nothing was started).
 
 **Replica → query worker**: a line ``{"reference", "directory"}``, then ``{"id", "query"}``; the end of
 the stream means: answer what was asked, then exit.
@@ -63,6 +64,8 @@ class WorkerRequest:
     :param artifact_dir: where the run's files go; empty, or not there yet.
     :param previous: the directory of the version that was published last.
     :param cwd: the worker's current directory, where job modules are looked for first.
+    :param start_before: instant of ``CLOCK_BOOTTIME`` from which on the job must not be started any more: what
+        was stopped may hand its request over late, to a worker that is up already.
     """
 
     reference: str
@@ -75,6 +78,7 @@ class WorkerRequest:
     artifact_dir: Path
     previous: Path | None
     cwd: Path
+    start_before: float | None = None
 
     def to_line(self) -> bytes:
         return encode(
@@ -89,6 +93,7 @@ class WorkerRequest:
                 "artifact_dir": str(self.artifact_dir),
                 "previous": None if self.previous is None else str(self.previous),
                 "cwd": str(self.cwd),
+                "start_before": self.start_before,
             }
         )
 
@@ -107,6 +112,7 @@ class WorkerRequest:
             artifact_dir=Path(fields["artifact_dir"]),
             previous=None if previous is None else Path(previous),
             cwd=Path(fields["cwd"]),
+            start_before=fields["start_before"],
         )
 
 

@@ -10,6 +10,7 @@ import logging
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
@@ -40,6 +41,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     set_up_log()
     request = WorkerRequest.from_line(sys.stdin.buffer.read())
+    if request.start_before is not None and time.clock_gettime(time.CLOCK_BOOTTIME) >= request.start_before:
+        channel.send({"type": "end", "kind": "late", "stopping": stop.requested})
+        return
     channel.send({"type": "end", **attempt(request, channel.send, stop), "stopping": stop.requested})
 
 

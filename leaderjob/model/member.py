@@ -52,7 +52,8 @@ class Member(Record):
 class Candidate(Record):
     """``election/<lease hex>``: who stands for election; the lowest create revision leads.
 
-    ``leading_since`` is proclaimed by the winner: from then on it acts as the leader.
+    ``leading_since`` is proclaimed by the winner: from then on it acts as the leader. ``margin_s`` is how much
+    earlier than its lease its trust in itself ends.
     """
 
     replica: Name
@@ -60,3 +61,4 @@ class Candidate(Record):
     addresses: dict[str, str]
     since: datetime
     leading_since: datetime | None = None
+    margin_s: float | None = None

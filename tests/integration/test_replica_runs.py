@@ -49,7 +49,7 @@ def test_one_of_three_leads_and_status_has_the_documented_shape(cluster: Cluster
 
     assert status["namespace"] == cluster.namespace
     leader = status["leader"]
-    assert leader.keys() == {"replica", "token", "since", "lease_left_s"}
+    assert leader.keys() == {"replica", "token", "since", "lease_left_s", "trust_left_s"}
     assert isinstance(leader["token"], int)
     assert datetime.fromisoformat(leader["since"]).utcoffset() is not None
     assert leader["since"].endswith("Z")

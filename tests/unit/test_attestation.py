@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from leaderjob.execution import guard as guard_program
+from leaderjob.execution import start_guard
 from leaderjob.execution.attestation import Attestation, attestation, attested
 from leaderjob.modules import environment_for_children
 from tests.support import marked
@@ -114,11 +116,9 @@ def test_after_the_death_of_its_replica_a_guard_attests_as_soon_as_nothing_is_le
         run_async(main())
 
 
-def test_a_guard_that_could_not_reap_everything_attests_nothing(tmp_path: Path, mark: str) -> None:
-    """One that finds none of the processes which the worker leaves behind."""
-    folder = str(Path(str(guard_program.__file__)).parent)
-    blind = f"import sys; sys.path.append({folder!r}); import guard; guard.descendants = lambda root: []; "
-    program = [sys.executable, "-I", "-S", "-c", blind + "guard.REAP_BOUND_S = 0.3; guard.main(sys.argv[1:])"]
+@contextmanager
+def raw_guard(*program: str) -> "Iterator[tuple[subprocess.Popen[bytes], Attestation]]":
+    """A guard whose worker is up, with ends of its pipes that can be closed one after the other."""
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
     worker = [sys.executable, "-I", "-S", "-c", STUBBORN, str(write)]
@@ -127,7 +127,20 @@ def test_a_guard_that_could_not_reap_everything_attests_nothing(tmp_path: Path, 
         descriptors = (attest.listener.fileno(), null, write)
         attests = f"{descriptors[0]},{attest.nonce},30.0"
         guard = subprocess.Popen(
-            [*program, "none", "5.0", attests, "", str(null), "2", str(write), *worker],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                *program,
+                "none",
+                "5.0",
+                attests,
+                "",
+                str(null),
+                "2",
+                str(write),
+                *worker,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=descriptors,
@@ -136,13 +149,36 @@ def test_a_guard_that_could_not_reap_everything_attests_nothing(tmp_path: Path, 
     os.close(null)
     assert os.read(read, 100) == b"{}\n"
     os.close(read)
-    for stream in (guard.stdout, guard.stdin):  # the replica is dead
-        assert stream is not None
-        stream.close()
-    assert not run_async(within(1.5, attest.address, attest.nonce))
-    assert guard.wait(5) == 0
+    with guard:
+        try:
+            yield guard, attest
+        finally:
+            guard.kill()
+
+
+def close(stream: IO[bytes] | None) -> None:
+    assert stream is not None
+    stream.close()
+
+
+def test_a_guard_that_could_not_reap_everything_attests_nothing(mark: str) -> None:
+    """One that finds none of the processes which the worker leaves behind."""
+    folder = str(Path(str(guard_program.__file__)).parent)
+    blind = f"import sys; sys.path.append({folder!r}); import guard; guard.descendants = lambda root: []; "
+    with raw_guard("-c", blind + "guard.REAP_BOUND_S = 0.3; guard.main(sys.argv[1:])") as (guard, attest):
+        close(guard.stdout)
+        close(guard.stdin)
+        assert not run_async(within(1.5, attest.address, attest.nonce))
+        assert guard.wait(5) == 0
     for pid in marked.alive(mark):
         os.kill(pid, signal.SIGKILL)
+
+
+def test_a_guard_attests_though_its_dying_replica_could_still_be_told(mark: str) -> None:
+    """The kernel closes what a dead process had open one after the other."""
+    with raw_guard(str(start_guard.__file__)) as (guard, attest):
+        close(guard.stdin)
+        assert run_async(within(5.0, attest.address, attest.nonce))
 
 
 def test_another_nonce_is_another_attempt(tmp_path: Path, mark: str) -> None:

@@ -13,6 +13,7 @@ from leaderjob.cluster import fitness
 from leaderjob.cluster.fitness import PROBE, Fitness, disk_problem
 from leaderjob.engine.stepdown import StepDown
 from leaderjob.leading import Leading
+from leaderjob.recipes import TermLost
 from tests.support.loop import run_async
 
 
@@ -105,6 +106,31 @@ def test_office_ends_with_the_session_where_work_hangs_on_the_fault(monkeypatch:
         assert Replica._stepdown.reason == "its disk hangs"
         watching.cancel()
         await asyncio.wait([watching])
+
+    run_async(main(), timeout_s=10)
+
+
+def test_who_is_to_leave_leaves_though_its_term_ends_by_itself_at_that_moment() -> None:
+    class Replica:
+        _out_of_office = asyncio.Event()
+        begun = 0
+
+        async def _one_session(self) -> None:
+            self.begun += 1
+            assert self.begun == 1, "it goes on"
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ExceptionGroup("as a group of tasks ends", [TermLost("term 7 is over")])
+
+    async def main() -> None:
+        replica = Replica()
+        standing = asyncio.ensure_future(Leading._take_part_for_ever(replica))  # type: ignore[arg-type]
+        while not replica.begun:
+            await asyncio.sleep(0)
+        standing.cancel()
+        await asyncio.wait([standing])
+        assert (standing.cancelled(), replica.begun) == (True, 1)
 
     run_async(main(), timeout_s=10)
 

@@ -176,16 +176,17 @@ def _resigned(stage: Stage) -> Heal:
 
 
 def _member_killed(number: int) -> Strike:
-    """:param number: 0 is etcd's leader."""
+    """:param number: 0 is etcd's leader. Without a follower the quorum stands, and that excuses nothing."""
 
     def strike(stage: Stage) -> Heal:
-        note = stage.note(Intervention.OUTAGE, _ELECTION_S)
+        note = stage.note(Intervention.OUTAGE, _ELECTION_S) if number == 0 else None
         member = stage.etcd[number]
         member.kill()
 
         def heal() -> None:
             stage.fleet.run(member.restart())
-            note.end()
+            if note is not None:
+                note.end()
 
         return heal
 
@@ -197,13 +198,13 @@ def _members_stopped(count: int) -> Strike:
 
     def strike(stage: Stage) -> Heal:
         note = stage.note(Intervention.OUTAGE, _ELECTION_S)
-        # A leader that goes on revokes leases which the one after it has renewed, before it learns of that one
-        # (etcd #15247).
-        revoked = stage.note(Intervention.REVOCATION, 1.0)
         for member in stage.etcd[:count]:
             member.stop()
 
         def heal() -> None:
+            # A leader that goes on revokes leases which the one after it has renewed, before it learns of that one
+            # (etcd #15247).
+            revoked = stage.note(Intervention.REVOCATION, 1.0)
             for member in stage.etcd[:count]:
                 member.resume()
             note.end()
