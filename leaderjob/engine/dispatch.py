@@ -15,9 +15,10 @@ from leaderjob.engine.publication import publish
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Delete, Op, Put, modified_at
 from leaderjob.execution.ahead import WorkerAhead
-from leaderjob.execution.attempt import TRUST_POLL_S, AttemptEnd, run_attempt
+from leaderjob.execution.attempt import AttemptEnd, run_attempt
 from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.protocol import WorkerRequest
+from leaderjob.execution.trust import TRUST_POLL_S
 from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Outcome, Run
 from leaderjob.records.fenced import Conflict

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from leaderjob.execution.attestation import Attestation
-from leaderjob.execution.process import GuardedProcess, StartFailed, uninterrupted
+from leaderjob.execution.guarded import StartFailed, uninterrupted
+from leaderjob.execution.process import GuardedProcess
 
 _COMMAND = (sys.executable, "-m", "leaderjob.execution.worker")
 

@@ -1,7 +1,6 @@
 """One attempt of a run, from its request to the certainty that its processes are gone."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,20 +10,14 @@ from pydantic import ValidationError
 from leaderjob.clock import boottime
 from leaderjob.durations import format_duration
 from leaderjob.execution.ahead import WorkerAhead
-from leaderjob.execution.process import (
-    Cause,
-    Exit,
-    GuardedProcess,
-    ProtocolBroken,
-    StartFailed,
-    signal_name,
-)
+from leaderjob.execution.guarded import Cause, Exit, StartFailed
+from leaderjob.execution.process import GuardedProcess, ProtocolBroken, signal_name
 from leaderjob.execution.protocol import WorkerRequest
+from leaderjob.execution.trust import finite, pass_on_trust
 from leaderjob.model.run import Outcome, Progress
 from leaderjob.sdk import Json
 from leaderjob.telemetry.trace import Trace
 
-TRUST_POLL_S = 0.25
 _TOO_LATE = "the term could not be trusted any more: no worker was started"
 
 
@@ -84,7 +77,7 @@ async def run_attempt(
         process = await worker.process()
     except StartFailed as error:
         return AttemptEnd(Outcome.FAILED, str(error))
-    trust = _finite(trusted_until())
+    trust = finite(trusted_until())
     if trust is not None and boottime() >= trust:
         return AttemptEnd(Outcome.ABANDONED, _TOO_LATE)
     try:
@@ -93,7 +86,7 @@ async def run_attempt(
             process.send(replace(request, start_before=trust).to_line())
             process.end_input()
             listening = group.create_task(_listen(process, on_progress))
-            trusting = group.create_task(_pass_on_trust(process, trust, trusted_until))
+            trusting = group.create_task(pass_on_trust(process, trust, trusted_until))
             limiting = group.create_task(_stop_in_time(process, timeout_s, worker.grace_s))
             ended = await process.wait()
             timed_out = limiting.done()
@@ -131,24 +124,9 @@ async def _listen(process: GuardedProcess, on_progress: Callable[[Progress], Non
     return Heard(end, f"the worker broke the protocol: {problem}")
 
 
-async def _pass_on_trust(
-    process: GuardedProcess, trust: float | None, trusted_until: Callable[[], float]
-) -> None:
-    while True:
-        await asyncio.sleep(TRUST_POLL_S)
-        new = _finite(trusted_until())
-        if new != trust:
-            trust = new
-            process.set_deadline(new)
-
-
 async def _stop_in_time(process: GuardedProcess, timeout_s: float, grace_s: float) -> None:
     await asyncio.sleep(timeout_s)
     process.stop(grace_s)
-
-
-def _finite(deadline: float) -> float | None:
-    return None if math.isinf(deadline) and deadline > 0 else deadline
 
 
 def judge(ended: Exit, heard: Heard, *, timeout_s: float | None) -> AttemptEnd:

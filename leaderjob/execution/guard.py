@@ -129,10 +129,10 @@ def remove(cgroup: str) -> None:
         return
 
 
-def spawn(command: list[str], descriptors: tuple[int, int, int], cgroup: str) -> int:
+def spawn(command: list[str], descriptors: list[int], cgroup: str) -> int:
     """Start the worker in its own session, and in a cgroup if there is one, and return its pid.
 
-    :param descriptors: its standard input, its standard output and error, and its messages.
+    :param descriptors: its standard input, output and error; and more, which stay open under their own number.
     :raises SpawnFailed: it did not start.
     """
     guard = os.getpid()
@@ -142,7 +142,7 @@ def spawn(command: list[str], descriptors: tuple[int, int, int], cgroup: str) ->
     pid = os.fork()
     if pid == 0:
         _become_worker(command, guard, descriptors, cgroup, error_write)
-    for descriptor in (error_write, *descriptors):
+    for descriptor in {error_write, *descriptors}:
         os.close(descriptor)
     problem = os.read(error_read, 4096)
     os.close(error_read)
@@ -153,9 +153,8 @@ def spawn(command: list[str], descriptors: tuple[int, int, int], cgroup: str) ->
 
 
 def _become_worker(
-    command: list[str], guard: int, descriptors: tuple[int, int, int], cgroup: str, error_write: int
+    command: list[str], guard: int, descriptors: list[int], cgroup: str, error_write: int
 ) -> "NoReturn":
-    stdin, output, messages = descriptors
     try:
         os.setsid()
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -164,10 +163,10 @@ def _become_worker(
         put(cgroup, "cgroup.procs", b"0")
         for number in (*_IGNORED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        os.dup2(stdin, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.set_inheritable(messages, True)
+        for standard, descriptor in enumerate(descriptors[:3]):
+            os.dup2(descriptor, standard)
+        for descriptor in descriptors[3:]:
+            os.set_inheritable(descriptor, True)
         os.execvp(command[0], command)
     except (OSError, ValueError) as error:
         os.write(error_write, f"cannot run {command[0]}: {error}".encode())
@@ -193,7 +192,7 @@ class Guard:
         self._unread = b""
         self._poll = select.poll()
 
-    def run(self, command: list[str], descriptors: tuple[int, int, int]) -> None:
+    def run(self, command: list[str], descriptors: list[int]) -> None:
         """Return when nothing is left to do, nor to attest."""
         end = self._live(command, descriptors)
         # A replica that is dying may have closed this pipe, and not yet the one for reports.
@@ -202,7 +201,7 @@ class Guard:
             if self.attest is not None:
                 self.attest.run()
 
-    def _live(self, command: list[str], descriptors: tuple[int, int, int]) -> dict[str, object]:
+    def _live(self, command: list[str], descriptors: list[int]) -> dict[str, object]:
         """The worker's whole life; returns the last report on it."""
         if self.deadline is not None and boottime() >= self.deadline:
             return {"type": "refused", "reason": "the deadline has passed"}
@@ -393,7 +392,7 @@ class Attest:
 
 
 def main(arguments: list[str]) -> None:
-    deadline, grace_s, attest, cgroup, stdin, output, messages, *command = arguments
+    deadline, grace_s, attest, cgroup, descriptors, *command = arguments
     for number in _IGNORED:  # a Ctrl-C in a terminal must not end the guard before its work is done
         signal.signal(number, signal.SIG_IGN)
     attestation = None
@@ -402,4 +401,4 @@ def main(arguments: list[str]) -> None:
         attestation = Attest(int(listener), nonce, float(stay_s))
     fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
     guard = Guard(None if deadline == "none" else float(deadline), float(grace_s), attestation, cgroup)
-    guard.run(command, (int(stdin), int(output), int(messages)))
+    guard.run(command, [int(descriptor) for descriptor in descriptors.split(",")])

@@ -1,10 +1,11 @@
 """What replica, guard and worker say to each other. Every message is one line of JSON.
 
 **The guard's arguments** (``guard.py`` cannot import this module):
-``DEADLINE|none GRACE_S LISTENER_FD,NONCE,STAY_S|none CGROUP STDIN_FD OUTPUT_FD MESSAGES_FD COMMAND…``. The
-deadline is in seconds of ``CLOCK_BOOTTIME``; the cgroup is the directory of one for the worker, or empty. The
-command starts with the three descriptors as its standard input, its standard output and error, and (under
-the same number) its messages.
+``DEADLINE|none GRACE_S LISTENER_FD,NONCE,STAY_S|none CGROUP STDIN_FD,STDOUT_FD,STDERR_FD[,FD…] COMMAND…``. The
+deadline is in seconds of ``CLOCK_BOOTTIME``, the grace is the time from TERM to KILL before it; the cgroup is the
+directory of one for the worker, or empty. The command starts with the first three descriptors as its standard
+input, output and error, all of them above 2, and has the others open under the same numbers: a worker has one, for
+its messages; a plain command has none.
 
 **Replica → guard**, on the guard's standard input; its end means that the replica is dead: kill at once.
 

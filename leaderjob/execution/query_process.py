@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leaderjob.errors import LeaderjobError, SettingsError
-from leaderjob.execution.process import GuardedProcess, ProtocolBroken, StartFailed, signal_name
+from leaderjob.execution.guarded import StartFailed
+from leaderjob.execution.process import GuardedProcess, ProtocolBroken, signal_name
 from leaderjob.execution.protocol import encode
 from leaderjob.sdk import Json
 from leaderjob.telemetry.trace import Trace

@@ -12,6 +12,7 @@ from leaderjob.recipes.errors import (
     NotAcquired,
     NotHeld,
     NotLeader,
+    PermitsDiffer,
     SessionLost,
     TermLost,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "NotAcquired",
     "NotHeld",
     "NotLeader",
+    "PermitsDiffer",
     "ReadWriteLock",
     "Semaphore",
     "Session",

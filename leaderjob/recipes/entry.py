@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 
 from leaderjob.etcd import (
     AmbiguousWrite,
+    Compare,
     Etcd,
     EtcdError,
     Get,
@@ -16,6 +17,7 @@ from leaderjob.etcd import (
     Op,
     Put,
     RangeResult,
+    RequestRefused,
     TxnResult,
     absent,
 )
@@ -41,11 +43,14 @@ class Entry:
         self._session = session
         self._may_stand = False
 
-    async def enter(self, value: bytes, seen: Sequence[Get] = ()) -> tuple[RangeResult, ...]:
+    async def enter(
+        self, value: bytes, seen: Sequence[Get] = (), *, provided: Sequence[Compare] = ()
+    ) -> tuple[RangeResult, ...] | None:
         """Create the key, or find it.
 
         :param seen: what to read in the same transaction, with the key in it.
-        :return: what was read; nothing, if the key was there already.
+        :param provided: what has to hold, or the key is not created.
+        :return: what was read; nothing, if the key was there already; None: what was provided does not hold.
         :raises SessionLost: the lease is gone. :raises EtcdError: etcd does not answer, or refuses.
         """
         ops: list[Op] = [Put(self.key, value, lease=self._session.lease_id), *seen]
@@ -53,11 +58,17 @@ class Entry:
             self._session.check()
             self._may_stand = True
             try:
-                result = await self._to_the_end(self._etcd.txn([absent(self.key)], ops, [Get(self.key)]))
+                result = await self._to_the_end(
+                    self._etcd.txn([absent(self.key), *provided], ops, [Get(self.key)])
+                )
             except AmbiguousWrite:
                 # The key bears our lease's id, so whichever try creates it, it is ours, and the
                 # other one finds it there. But the first may come later, when it was deleted again.
                 continue
+            except RequestRefused:
+                self._may_stand = self.may_return
+                await self._session.renew()  # the lease may be gone, and that not be known yet
+                raise
             except EtcdError as error:
                 # A write that took the last room can be done and told to have found none (etcd #16659).
                 self._may_stand = self.may_return or isinstance(error, NoSpace)
@@ -69,6 +80,9 @@ class Entry:
             if found is not None:
                 self.create_revision, self.mod_revision = found.create_revision, found.mod_revision
                 return ()
+            if provided:
+                self._may_stand = self.may_return
+                return None
 
     async def _to_the_end(self, writing: Coroutine[None, None, TxnResult]) -> TxnResult:
         """What ``writing`` returns. Cancelled, it is let come to its end first: a write that is under way to etcd would

@@ -53,6 +53,18 @@ class NotHeld(LeaderjobError):
         )
 
 
+class PermitsDiffer(LeaderjobError):
+    """Somebody holds a permit of the semaphore, or waits for one, by another number of permits. Nothing was changed."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, permits: int, says: str) -> None:
+        super().__init__(
+            f"semaphore {name} is to have {permits} permits, and its record says {says}; nothing was changed. Say the "
+            "same number everywhere; it can be changed while nobody holds a permit or waits for one"
+        )
+
+
 class HoldLost(LeaderjobError):
     """A lock or permit is not held any more, though nobody released it."""
 

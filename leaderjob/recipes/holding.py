@@ -50,6 +50,11 @@ class Holding:
         """The error that says so."""
         raise NotImplementedError
 
+    @property
+    def has_ended(self) -> bool:
+        """It was lost or given up; it may also be over without that anybody noticed: see :attr:`trusted`."""
+        return self._ended.is_set()
+
     def end(self, reason: str) -> None:
         """It is over. The first reason stays."""
         if not self._ended.is_set():

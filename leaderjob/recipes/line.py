@@ -15,6 +15,7 @@ from leaderjob.etcd.stream import stream
 from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import AlreadyHeld, HoldLost, NotAcquired, NotHeld
 from leaderjob.recipes.holding import Holding
+from leaderjob.recipes.permits import Permits
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
@@ -49,8 +50,9 @@ class Held(Holding):
         emit(Events.HOLD_LOST, key=self.key, token=self.token, reason="no keepalive was confirmed in time")
 
     def key_is_gone(self) -> None:
-        super().key_is_gone()
-        emit(Events.HOLD_LOST, key=self.key, token=self.token, reason=self.reason)
+        if not self.has_ended:
+            super().key_is_gone()
+            emit(Events.HOLD_LOST, key=self.key, token=self.token, reason=self.reason)
 
 
 class Look(NamedTuple):
@@ -69,11 +71,19 @@ class Line:
     :param what: it is for, in messages: ``lock reports``.
     :param own: below which part of the root the session's key goes. :param blocking: below which part those are that
         it has to wait for, if they were created earlier.
-    :param room: how many may hold at a time.
+    :param room: how many may hold at a time. :param permits: how all of them agree on that.
     """
 
     def __init__(
-        self, session: Session, root: str, *, what: str, own: str = "", blocking: str = "", room: int = 1
+        self,
+        session: Session,
+        root: str,
+        *,
+        what: str,
+        own: str = "",
+        blocking: str = "",
+        room: int = 1,
+        permits: Permits | None = None,
     ) -> None:
         self.session = session
         self.what = what
@@ -81,6 +91,8 @@ class Line:
         self._own = root + own
         self._blocking = root + blocking
         self._room = room
+        self._permits = permits
+        self._told_of = ""
 
     async def acquire(self, value: bytes = b"", *, wait_s: float | None = None) -> Held:
         """Stand in the line until it is this one's turn. What fails or is cancelled leaves no key behind; where it
@@ -89,6 +101,7 @@ class Line:
         :param wait_s: for how long at most; 0: only try; None: for ever.
         :raises NotAcquired: it was not this one's turn in time. :raises AlreadyHeld: the session holds or awaits it.
         :raises HoldLost: the key was deleted while it waited. :raises SessionLost: the lease is gone.
+        :raises PermitsDiffer: others go by another number of permits.
         :raises EtcdError: etcd does not answer, or refuses.
         """
         session = self.session
@@ -119,14 +132,23 @@ class Line:
         session.confirmations.remove(held.confirm)
         held.end("it was released")
         released = False
+        deleting = asyncio.ensure_future(
+            session.etcd.txn([held.fence], [Delete(held.key)], repeatable=True, within_s=_RELEASE_TIMEOUT_S)
+        )
         try:
-            await session.etcd.txn(
-                [held.fence], [Delete(held.key)], repeatable=True, within_s=_RELEASE_TIMEOUT_S
-            )
+            try:
+                await asyncio.shield(deleting)
+            except (
+                asyncio.CancelledError
+            ):  # it takes a second at most, and the session need not be lost for it
+                await asyncio.wait([deleting])
+                released = deleting.exception() is None and not held.may_return
+                raise
             released = not held.may_return
         except EtcdError as error:
             emit(Events.CONNECTION_TROUBLE, reason=error)
         finally:
+            deleting.cancel()
             if released:
                 session.stands_for.discard(self._root)
             else:
@@ -153,11 +175,17 @@ class Line:
 
     async def _first_look(self, entry: Entry, value: bytes) -> Look:
         confirms = await self._acknowledged()
-        seen = await entry.enter(value, [Get(self._blocking, prefix=True, newest=self._room + 1)])
+        before = Get(self._blocking, prefix=True, newest=self._room + 1)
+        seen = None
+        while seen is None:
+            provided = () if self._permits is None else (self._permits.agreed,)
+            seen = await entry.enter(value, [before], provided=provided)
+            if seen is None and self._permits is not None:
+                await self._permits.agree()
         if not seen:
             return await self._look(entry)
-        before = [kv for kv in seen[0].kvs if kv.create_revision < entry.create_revision]
-        return Look(before, entry.create_revision, confirms)
+        earlier = [kv for kv in seen[0].kvs if kv.create_revision < entry.create_revision]
+        return Look(earlier, entry.create_revision, confirms)
 
     async def _look(self, entry: Entry) -> Look:
         """:raises HoldLost: the key is gone."""
@@ -184,6 +212,7 @@ class Line:
     async def _until_one_goes(self, entry: Entry, look: Look) -> None:
         """Return when another look is worth while. Where one at a time holds this wakes one waiter, and not all."""
         one = self._room == 1
+        self._tell_of_leaseless(look.before)
         waits: list[Awaitable[object]] = [
             self._deleted(look.before[0].key if one else self._blocking, look.revision, prefix=not one),
             self._deleted(entry.key, look.revision, prefix=False),
@@ -199,6 +228,13 @@ class Line:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tell_of_leaseless(self, before: Sequence[KeyValue]) -> None:
+        """A key without a lease never goes by itself. Deleting it is not for us: somebody may work under it."""
+        for kv in before:
+            if not kv.lease and kv.key != self._told_of:
+                self._told_of = kv.key
+                emit(Events.LOCK_BLOCKED, key=kv.key, create_revision=kv.create_revision)
 
     async def _deleted(self, key: str, revision: int, *, prefix: bool) -> None:
         """Return when something was deleted after ``revision``, or when that can no longer be told."""

@@ -1,10 +1,12 @@
 """Locks that one holds at a time, or some: all on a session, fair, and with a fencing token."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 
 from leaderjob.errors import SettingsError
 from leaderjob.recipes.line import Held, Line
+from leaderjob.recipes.permits import Permits
 from leaderjob.recipes.place import place
 from leaderjob.recipes.session import Session
 from leaderjob.recipes.while_held import while_held
@@ -48,12 +50,23 @@ class _Acquirable:
         """
         await self._line.release(held)
 
+    @asynccontextmanager
+    async def holding(self, *, wait_s: float | None = None) -> AsyncIterator[Held]:
+        """``async with lock.holding(wait_s=10) as held``: as ``async with lock``, with the bounds of :meth:`acquire`.
+
+        :raises: what :meth:`acquire` does; and :class:`HoldLost`.
+        """
+        held = await self.acquire(wait_s=wait_s)
+        try:
+            async with while_held(held):
+                yield held
+        finally:
+            await self.release(held)
+
     async def __aenter__(self) -> Held:
         """:raises: see :meth:`acquire`."""
         async with AsyncExitStack() as stack:
-            held = await self.acquire()
-            stack.push_async_callback(self.release, held)
-            await stack.enter_async_context(while_held(held))
+            held = await stack.enter_async_context(self.holding())
             self._entered = stack.pop_all()
         return held
 
@@ -79,7 +92,8 @@ class Lock(_Acquirable):
 class Semaphore(_Acquirable):
     """So many sessions at a time hold a permit of it.
 
-    :param permits: how many. Everybody has to say the same number: who says another one waits by another rule.
+    :param permits: how many. Everybody has to say the same number, or :meth:`acquire` raises :class:`PermitsDiffer`; it
+        can be changed while nobody holds a permit or waits for one.
     :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
     :raises SettingsError: fewer than one permit.
     """
@@ -88,7 +102,18 @@ class Semaphore(_Acquirable):
         if permits < 1:
             raise SettingsError(f"semaphore {name}: {permits} permits: there has to be one at least")
         root = place("semaphores", name, namespace)
-        super().__init__(Line(session, root, what=f"semaphore {name}", room=permits))
+        standing = "holders/"
+        super().__init__(
+            Line(
+                session,
+                root,
+                what=f"semaphore {name}",
+                own=standing,
+                blocking=standing,
+                room=permits,
+                permits=Permits(session.etcd, name, permits, key=f"{root}permits", standing=root + standing),
+            )
+        )
 
 
 class ReadWriteLock:

@@ -75,6 +75,11 @@ class Events(Enum):
     TRUST_RESTORED = (logging.INFO, "a keepalive was confirmed again in time", "term")
     TRUST_LOST = (logging.WARNING, "no keepalive was confirmed in time: the term is over", "term")
     HOLD_LOST = (logging.WARNING, "a lock or permit was lost that nobody released: why", "key token reason")
+    LOCK_BLOCKED = (
+        logging.WARNING,
+        "a key without a lease blocks a lock or a permit, and goes when somebody deletes it only",
+        "key",
+    )
     STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
     LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")

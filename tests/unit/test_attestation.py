@@ -121,10 +121,11 @@ def raw_guard(*program: str) -> "Iterator[tuple[subprocess.Popen[bytes], Attesta
     """A guard whose worker is up, with ends of its pipes that can be closed one after the other."""
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
+    errors = os.dup(2)
     worker = [sys.executable, "-I", "-S", "-c", STUBBORN, str(write)]
     with attestation("127.0.0.1", "127.0.0.1", stay_s=30.0) as attest:
         assert attest is not None
-        descriptors = (attest.listener.fileno(), null, write)
+        descriptors = (attest.listener.fileno(), null, errors, write)
         attests = f"{descriptors[0]},{attest.nonce},30.0"
         guard = subprocess.Popen(
             [
@@ -136,9 +137,7 @@ def raw_guard(*program: str) -> "Iterator[tuple[subprocess.Popen[bytes], Attesta
                 "5.0",
                 attests,
                 "",
-                str(null),
-                "2",
-                str(write),
+                f"{null},{errors},{errors},{write}",
                 *worker,
             ],
             stdin=subprocess.PIPE,
@@ -147,6 +146,7 @@ def raw_guard(*program: str) -> "Iterator[tuple[subprocess.Popen[bytes], Attesta
         )
     os.close(write)
     os.close(null)
+    os.close(errors)
     assert os.read(read, 100) == b"{}\n"
     os.close(read)
     with guard:

@@ -11,7 +11,8 @@ import pytest
 
 from leaderjob.execution import cgroup
 from leaderjob.execution.cgroup import kill_cgroup, kill_leftovers, make_cgroup, own_cgroup, remove_cgroup
-from leaderjob.execution.process import Exit, GuardedProcess
+from leaderjob.execution.guarded import Exit
+from leaderjob.execution.process import GuardedProcess
 from leaderjob.modules import environment_for_children
 from tests.support import marked
 from tests.support.loop import run_async
@@ -251,7 +252,7 @@ def test_a_group_that_cannot_be_entered_or_is_gone_does_no_harm(
     tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
-    monkeypatch.setattr("leaderjob.execution.process.make_cgroup", lambda mark: gone)
+    monkeypatch.setattr("leaderjob.execution.guarded.make_cgroup", lambda mark: gone)
 
     async def main() -> Exit:
         async with guarded(tmp_path, HIDES) as process:

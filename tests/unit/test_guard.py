@@ -14,7 +14,8 @@ import pytest
 from leaderjob.clock import boottime
 from leaderjob.execution import guard as guard_program
 from leaderjob.execution import start_guard
-from leaderjob.execution.process import Cause, Exit, GuardedProcess
+from leaderjob.execution.guarded import Cause, Exit
+from leaderjob.execution.process import GuardedProcess
 from leaderjob.modules import environment_for_children
 from tests.support import marked
 from tests.support.loop import run_async
@@ -328,6 +329,7 @@ def raw_guard(program: list[str], code: str, order: bytes) -> dict[str, Any]:
     """The last report of a guard that is spoken to directly, once its worker is up."""
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
+    errors = os.dup(2)
     worker = [sys.executable, "-I", "-S", "-c", PRELUDE + code, str(write)]
     command = [
         sys.executable,
@@ -338,16 +340,15 @@ def raw_guard(program: list[str], code: str, order: bytes) -> dict[str, Any]:
         "5.0",
         "none",
         "",
-        str(null),
-        "2",
-        str(write),
+        f"{null},{errors},{errors},{write}",
         *worker,
     ]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(write, null)
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(write, null, errors)
     ) as guard:
         os.close(write)
         os.close(null)
+        os.close(errors)
         assert os.read(read, 100) == b'{"up": 1}\n'
         os.close(read)
         reports, _ = guard.communicate(order, timeout=10)

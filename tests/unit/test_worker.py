@@ -12,7 +12,7 @@ import pytest
 from leaderjob.clock import boottime
 from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.attempt import AttemptEnd, Heard, judge, run_attempt
-from leaderjob.execution.process import Cause, Exit
+from leaderjob.execution.guarded import Cause, Exit
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.run import Outcome, Progress
 from tests.support import marked

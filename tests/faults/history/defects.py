@@ -18,7 +18,7 @@ from leaderjob.clock import boottime
 from leaderjob.engine import admission, dispatch, publication
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Compare, KeyValue, Op
-from leaderjob.execution import guard, process, start_guard
+from leaderjob.execution import guard, guarded, start_guard
 from leaderjob.model.artifact import Pointer, Staged
 from leaderjob.model.run import Run
 from leaderjob.model.term import Term
@@ -127,7 +127,7 @@ def no_reaping() -> None:
     careless = Path(tempfile.mkdtemp(dir=Path.cwd()))
     (careless / "guard.py").write_text(source)
     start = shutil.copy(str(start_guard.__file__), careless)
-    patch(process, "start_guard", SimpleNamespace(__file__=start))
+    patch(guarded, "start_guard", SimpleNamespace(__file__=start))
 
 
 def fires_vanish() -> None:

@@ -1,0 +1,65 @@
+"""A command that runs only while something is held: a lock, or an office."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import click
+
+from leaderjob.durations import parse_duration_s
+from leaderjob.errors import InvalidDuration
+from leaderjob.execution.command import run_command
+from leaderjob.recipes import Timing
+from leaderjob.recipes.holding import Holding
+from leaderjob.recipes.while_held import while_held
+
+TOKEN_VARIABLE = "LEADERJOB_FENCING_TOKEN"
+GRACE_S = 5.0
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
+    """``10``, ``10s``, ``5m``."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration_s(str(value))
+        except InvalidDuration as error:
+            self.fail(str(error), param, ctx)
+
+
+def timing_of(ttl_s: float) -> Timing:
+    """:raises SettingsError: no such TTL."""
+    return Timing(ttl_s=ttl_s, margin_s=ttl_s / 5)
+
+
+async def run_while_held(holding: Holding, command: Sequence[str], *, token: int, grace_s: float) -> int:
+    """Run ``command`` under a guard; returns its exit code.
+
+    What ``holding`` is lost with, is lost at once: the command gets TERM while a quarter of the trust is left,
+    and KILL when none is, or when the key is known to be gone.
+
+    :param grace_s: from TERM to KILL when this is cancelled.
+    :raises LeaderjobError: it is not held any more, and the command was killed; or it cannot be run.
+    """
+    window_s = holding.session.ttl_s - holding.session.margin_s
+    async with while_held(holding):
+        return await run_command(
+            command,
+            trusted_until=_trust(holding),
+            grace_s=grace_s,
+            notice_s=min(grace_s, window_s / 4),
+            environment=_told(token),
+        )
+
+
+def _trust(holding: Holding) -> Callable[[], float]:
+    def trusted_until() -> float:
+        return holding.trusted_until if holding.trusted else 0.0
+
+    return trusted_until
+
+
+def _told(token: int) -> Mapping[str, str]:
+    return {TOKEN_VARIABLE: str(token)}
