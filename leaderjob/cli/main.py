@@ -18,6 +18,7 @@ _COMMANDS = {
     "init": "leaderjob.cli.init",
     "lock": "leaderjob.cli.lock",
     "query": "leaderjob.cli.query",
+    "queue": "leaderjob.cli.queue",
     "resign": "leaderjob.cli.resign",
     "run": "leaderjob.cli.run",
     "runs": "leaderjob.cli.runs",

@@ -87,13 +87,20 @@ class Get:
     """One key, or with ``prefix`` all that begin with it.
 
     :param newest: only so many of them, those that were created last, the latest first; 0: all.
+    :param oldest: only so many of them, those that were created first, the first first; 0: all.
     :param created_before: only those that were created before this revision; 0: all.
+    :param created_after: only those that were created after this revision; 0: all.
+    :param keys_only: without their values. :param count_only: no keys at all, only how many there are.
     """
 
     key: str
     prefix: bool = False
     newest: int = 0
     created_before: int = 0
+    oldest: int = 0
+    created_after: int = 0
+    keys_only: bool = False
+    count_only: bool = False
 
     def write(self, message: Any) -> None:
         get = message.request_range
@@ -101,8 +108,14 @@ class Get:
         if self.newest:
             get.limit = self.newest
             get.sort_target, get.sort_order = rpc.RangeRequest.CREATE, rpc.RangeRequest.DESCEND
+        elif self.oldest:
+            get.limit = self.oldest
+            get.sort_target, get.sort_order = rpc.RangeRequest.CREATE, rpc.RangeRequest.ASCEND
         if self.created_before:
             get.max_create_revision = self.created_before - 1
+        if self.created_after:
+            get.min_create_revision = self.created_after + 1
+        get.keys_only, get.count_only = self.keys_only, self.count_only
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,23 @@ from leaderjob.recipes.errors import (
     AlreadyHeld,
     AlreadyStanding,
     CampaignLost,
+    ClaimLost,
     HoldLost,
     NotAcquired,
+    NotClaimed,
     NotHeld,
     NotLeader,
     PermitsDiffer,
+    QueueEmpty,
     SessionLost,
     TermLost,
 )
 from leaderjob.recipes.leadership import Leadership, fence
 from leaderjob.recipes.line import Held
 from leaderjob.recipes.lock import Lock, ReadWriteLock, Semaphore
+from leaderjob.recipes.queue import Queue
+from leaderjob.recipes.queue_claim import Claimed
+from leaderjob.recipes.queue_item import Item
 from leaderjob.recipes.session import Session, Timing
 from leaderjob.recipes.while_held import while_held
 
@@ -26,15 +32,21 @@ __all__ = [
     "AlreadyHeld",
     "AlreadyStanding",
     "CampaignLost",
+    "ClaimLost",
+    "Claimed",
     "Election",
     "Held",
     "HoldLost",
+    "Item",
     "Leadership",
     "Lock",
     "NotAcquired",
+    "NotClaimed",
     "NotHeld",
     "NotLeader",
     "PermitsDiffer",
+    "Queue",
+    "QueueEmpty",
     "ReadWriteLock",
     "Semaphore",
     "Session",

@@ -99,3 +99,31 @@ class NotLeader(LeaderjobError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}; stop what is done in its name, and campaign again")
+
+
+class ClaimLost(LeaderjobError):
+    """An item of a queue is not this consumer's any more, though it neither acked nor nacked it."""
+
+    exit_code = 4
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; stop what is done with it: another consumer may have it by now")
+
+
+class NotClaimed(LeaderjobError):
+    """An item was acked or nacked already. Nothing was changed."""
+
+    exit_code = 2
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was acked or nacked already, and nothing was changed: do so once")
+
+
+class QueueEmpty(LeaderjobError):
+    """There was nothing in the queue that another consumer did not have, for as long as was to be waited."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, waited_s: float | None) -> None:
+        when = "" if not waited_s else f" for {waited_s:g} s"
+        super().__init__(f"{what} had no item to give{when}. Wait for longer, or try again later")

@@ -75,6 +75,18 @@ class Events(Enum):
     TRUST_RESTORED = (logging.INFO, "a keepalive was confirmed again in time", "term")
     TRUST_LOST = (logging.WARNING, "no keepalive was confirmed in time: the term is over", "term")
     HOLD_LOST = (logging.WARNING, "a lock or permit was lost that nobody released: why", "key token reason")
+    CLAIM_LOST = (logging.WARNING, "a claim on an item of a queue was lost: why", "key reason")
+    CLAIM_WITHOUT_LEASE = (logging.WARNING, "a claim without a lease blocked an item; it was deleted", "key")
+    QUEUE_VALUE_FOREIGN = (
+        logging.WARNING,
+        "a value in a queue is none that a queue writes: it stays where it is and is passed over",
+        "key reason",
+    )
+    ITEM_BURIED = (
+        logging.WARNING,
+        "an item of a queue was tried as often as it may be: it is a dead letter now",
+        "key tries",
+    )
     LOCK_BLOCKED = (
         logging.WARNING,
         "a key without a lease blocks a lock or a permit, and goes when somebody deletes it only",

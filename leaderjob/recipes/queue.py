@@ -1,0 +1,285 @@
+"""A queue of items in etcd: first in, first out, or the other way round; each item to one consumer at a time.
+
+An item is a key, and its create revision its place. A consumer claims it by a key on its session's lease, so that the
+items of a consumer that is gone are free again, where they were. Each try is written into the item when it is claimed,
+by the same transaction.
+"""
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import TypeVar
+
+from leaderjob.clock import boottime
+from leaderjob.errors import NotFound, SettingsError
+from leaderjob.etcd import (
+    AmbiguousWrite,
+    Compacted,
+    Delete,
+    Get,
+    Put,
+    absent,
+    modified_at,
+)
+from leaderjob.etcd.stream import RawEvent, stream
+from leaderjob.recipes.errors import QueueEmpty
+from leaderjob.recipes.queue_claim import Claimed, Claiming
+from leaderjob.recipes.queue_head import LOOK_ITEMS, Head
+from leaderjob.recipes.queue_item import Item, NoRecord, QueueKeys, Waiting, decode, encode, encode_new
+from leaderjob.recipes.receipt import Committed, Receipts
+from leaderjob.recipes.session import Session
+from leaderjob.telemetry.events import Events, emit
+
+MAX_TRIES = 10
+
+T = TypeVar("T")
+
+
+class Queue:
+    """One queue, for one session: a producer, a consumer, or both.
+
+    ::
+
+        queue = Queue(session, "mails")
+        await queue.put(b"to alice")
+        async with queue.claim() as item:
+            send(item.value)
+
+    :param newest_first: last in, first out. The order is the consumer's choice: nothing of it is stored.
+    :param max_tries: an item that so many consumers were given, and none acked, becomes a dead letter; None: never.
+        All consumers of a queue should say the same number.
+    :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key. :raises SettingsError: less than one try.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        *,
+        namespace: str = "default",
+        newest_first: bool = False,
+        max_tries: int | None = MAX_TRIES,
+    ) -> None:
+        if max_tries is not None and max_tries < 1:
+            raise SettingsError(f"queue {name}: max_tries {max_tries}: an item has to be tried once at least")
+        self.name = name
+        self._session = session
+        self._etcd = session.etcd
+        self._keys = QueueKeys.of(name, namespace)
+        self._max_tries = max_tries
+        self._head = Head(session.etcd, self._keys, newest_first=newest_first)
+        self._receipts = Receipts(session, self._keys.receipts)
+
+    async def put(self, value: bytes) -> str:
+        """Add an item; returns its id. It is there once, also where etcd did not answer at first.
+
+        :raises ValueTooLarge: etcd would not take it; it was not sent. :raises SessionLost: the lease is gone.
+        :raises AmbiguousWrite: etcd does not answer: it may be there or not, and is there once at most.
+        :raises EtcdError: etcd refuses; it is not there.
+        """
+        record = encode_new(value)
+        while True:
+            item_id = secrets.token_hex(8)
+            key = self._keys.items + item_id
+            committed = await self._receipts.commit([absent(key)], [Put(key, record)])
+            if committed.done:
+                return item_id
+
+    async def get(self, *, wait_s: float | None = None) -> Item:
+        """Take the next item out of the queue: at most once. A consumer that dies now has lost it, and one that is
+        cancelled at this very moment too; so bound the wait by ``wait_s``, and not by a timeout around it.
+
+        :param wait_s: for how long to wait at most; 0: only look; None: for ever.
+        :raises QueueEmpty: there was none to be had in time. :raises SessionLost: the lease is gone.
+        :raises AmbiguousWrite: etcd does not answer: an item may have been taken, and is lost then.
+        :raises EtcdError: etcd does not answer, or refuses; nothing was taken.
+        """
+        return await self._next(self._take, wait_s)
+
+    def claim(self, *, wait_s: float | None = None) -> Claiming:
+        """Claim the next item: at least once. ``item = await queue.claim()``, and later ``await item.ack()`` or
+        ``await item.nack()``; or ``async with queue.claim() as item:``, which acks at the end, nacks if the block
+        raises or is cancelled, and cancels the block when the claim is lost.
+
+        :param wait_s: for how long to wait at most; 0: only look; None: for ever.
+        :raises QueueEmpty: there was none to be had in time. :raises SessionLost: the lease is gone.
+        :raises ClaimLost: of the block: another consumer may have the item. :raises EtcdError: etcd does not answer,
+            or refuses.
+        """
+        return Claiming(lambda: self._next(self._try_to_claim, wait_s))
+
+    async def peek(self) -> Item | None:
+        """The item that is next, without taking it; None: there is none that nobody has claimed."""
+        waiting = (await self._head.look()).waiting
+        return waiting[0].item if waiting else None
+
+    async def length(self) -> int:
+        """How many items there are, those that consumers have claimed (and foreign values) among them."""
+        counted = await self._etcd.txn(
+            (), [Get(self._keys.items, prefix=True, count_only=True)], repeatable=True
+        )
+        return counted.range(0).count
+
+    async def dead(self) -> tuple[Item, ...]:
+        """The dead letters, the first buried first. All of them are read."""
+        letters = []
+        for kv in (await self._etcd.range(self._keys.dead)).kvs:
+            with suppress(NoRecord):  # told by foreign()
+                letters.append(decode(kv, self._keys.dead))
+        return tuple(letters)
+
+    async def requeue(self, item_id: str) -> None:
+        """Put a dead letter back: at the end of the queue, with no try counted.
+
+        :raises NotFound: there is no such dead letter. :raises EtcdError: etcd does not answer: it may be done, and
+            may be asked for again.
+        """
+        dead, key = self._keys.dead + item_id, self._keys.items + item_id
+        found = await self._etcd.get(dead) if item_id and "/" not in item_id else None
+        if found is None:
+            raise NotFound(
+                f"queue {self.name} has no dead letter {item_id!r}: see 'leaderjob queue dead {self.name}'"
+            )
+        try:
+            value = decode(found, self._keys.dead).value
+        except NoRecord as reason:
+            raise NotFound(
+                f"{dead} is none that a queue has written ({reason}): correct or delete it with etcdctl"
+            ) from reason
+        # Where it was not done another one did it, which is as good.
+        await self._receipts.commit(
+            [modified_at(dead, found.mod_revision), absent(key)], [Delete(dead), Put(key, encode(value, 0))]
+        )
+
+    async def foreign(self) -> dict[str, str]:
+        """The keys below items and dead letters that no queue has written, each with the reason. They are passed over
+        and stay until somebody corrects or deletes them. Reads the whole queue."""
+        foreign = {}
+        for prefix in (self._keys.items, self._keys.dead):
+            for kv in (await self._etcd.range(prefix)).kvs:
+                try:
+                    decode(kv, prefix)
+                except NoRecord as reason:
+                    foreign[kv.key] = str(reason)
+        return foreign
+
+    async def _next(self, take: Callable[[Waiting], Awaitable[T | None]], wait_s: float | None) -> T:
+        """What ``take`` makes of the next item that it gets.
+
+        Who finds that another one was first tries one further back next time: many consumers who begin together soon
+        try different items, and one alone takes them strictly in order.
+        """
+        if wait_s is not None and wait_s < 0:
+            raise SettingsError(f"wait_s {wait_s:g}: a time to wait is not negative")
+        give_up_at = None if wait_s is None else boottime() + wait_s
+        lost = 0
+        while True:
+            self._session.check()
+            look = await self._head.look()
+            if look.waiting:
+                choice = look.waiting[random.randrange(min(len(look.waiting), LOOK_ITEMS, 2**lost))]
+                if self._max_tries is not None and choice.item.tries >= self._max_tries:
+                    await self._bury(choice)
+                    continue
+                taken = await take(choice)
+                if taken is not None:
+                    return taken
+                lost = min(lost + 1, LOOK_ITEMS)
+                continue
+            left_s = self._session.ttl_s if give_up_at is None else give_up_at - boottime()
+            if left_s <= 0:
+                raise QueueEmpty(f"queue {self.name}", wait_s)
+            await self._until_something_comes(look.revision, min(left_s, self._session.ttl_s))
+
+    async def _take(self, waiting: Waiting) -> Item | None:
+        committed = await self._receipts.commit(
+            [modified_at(waiting.key, waiting.mod_revision), absent(self._keys.claim_of(waiting.item.id))],
+            [Delete(waiting.key)],
+        )
+        return waiting.item if committed.done else None
+
+    async def _try_to_claim(self, waiting: Waiting) -> Claimed | None:
+        session = self._session
+        if boottime() >= session.acknowledged_at + session.ttl_s - session.margin_s:
+            await session.renew()
+        confirms = session.acknowledged_at
+        item = Item(waiting.item.id, waiting.item.value, waiting.item.tries + 1)
+        key = self._keys.claim_of(item.id)
+
+        def claimed(committed: Committed) -> Claimed:
+            return Claimed(
+                session,
+                self._receipts,
+                self._keys,
+                item,
+                claimed_at=committed.revision,
+                confirmed_at=confirms,
+                max_tries=self._max_tries,
+            )
+
+        async def give_back(committed: Committed | None) -> None:
+            if committed is None:
+                session.lose(f"it is not known whether item {item.id} is claimed, and it must not be kept")
+            elif committed.done:
+                await claimed(committed).leave(counts=False)
+
+        try:
+            committed = await self._receipts.commit(
+                [modified_at(waiting.key, waiting.mod_revision), absent(key)],
+                [
+                    Put(waiting.key, encode(item.value, item.tries)),
+                    Put(key, _CLAIMANT, lease=session.lease_id),
+                ],
+                if_cancelled=give_back,
+            )
+        except AmbiguousWrite:
+            await give_back(None)
+            raise
+        return claimed(committed) if committed.done else None
+
+    async def _bury(self, waiting: Waiting) -> None:
+        """Its last consumer is gone, and it was tried as often as it may be."""
+        dead, item = self._keys.dead + waiting.item.id, waiting.item
+        committed = await self._receipts.commit(
+            [modified_at(waiting.key, waiting.mod_revision), absent(self._keys.claim_of(item.id))],
+            [Delete(waiting.key), Put(dead, encode(item.value, item.tries))],
+        )
+        if committed.done:
+            emit(Events.ITEM_BURIED, key=dead, tries=item.tries)
+
+    async def _until_something_comes(self, revision: int, at_most_s: float) -> None:
+        """Return when another look is worth while: an item has come since ``revision``, or a claim has gone."""
+        waits: list[Awaitable[object]] = [
+            self._happens(
+                self._keys.items, revision, lambda event: not event.deleted and event.kv.version == 1
+            ),
+            self._happens(self._keys.claims, revision, lambda event: event.deleted),
+            self._session.wait_lost(),
+            asyncio.sleep(at_most_s),
+        ]
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _happens(self, prefix: str, revision: int, what: Callable[[RawEvent], bool]) -> None:
+        """Return when something of that kind has happened after ``revision``, or when that can no longer be told."""
+        batches = stream(self._etcd.connection, prefix, start_revision=revision + 1, prefix=True)
+        with suppress(Compacted):
+            async with aclosing(batches) as changes:
+                async for batch in changes:
+                    if any(map(what, batch.events)):
+                        return
+
+
+_CLAIMANT = b'{"v": 1, "host": "%s", "pid": %d}' % (socket.gethostname().encode(), os.getpid())
+"""Who has an item, for people."""

@@ -1,0 +1,120 @@
+"""The head of a queue: which items are next, without reading all of it.
+
+A consumer knows the keys of the next few hundred items, in order, and no values. Whoever looks reads the claims and
+the first of these items, at one revision. That costs the same however long the queue is; only when the known keys are
+used up etcd is asked for more, and etcd sorts the whole queue to answer that. First in, first out, what comes later
+stands behind all that is known, so what is known stays right. Last in, first out, it does not: there etcd sorts
+at each look.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from leaderjob.etcd import Delete, Etcd, Get, KeyValue, created_at
+from leaderjob.recipes.queue_item import NoRecord, QueueKeys, Waiting, decode
+from leaderjob.telemetry.events import Events, emit
+
+_PAGE_KEYS = 256
+_NEWEST_KEYS = 32
+LOOK_ITEMS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The next items that nobody has claimed, in order; :param revision: that of the first read: what changes after
+    it may change what a look finds."""
+
+    waiting: tuple[Waiting, ...]
+    revision: int
+
+
+class Head:
+    """The head of one queue, for one consumer."""
+
+    def __init__(self, etcd: Etcd, keys: QueueKeys, *, newest_first: bool) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._newest_first = newest_first
+        self._known: dict[str, int] = {}
+        """Keys in order, with their create revisions."""
+        self._edge = 0
+        """The create revision of the last one that was ever known: what is behind it is not known yet."""
+        self._foreign: dict[str, int] = {}
+        self._looking = asyncio.Lock()
+
+    async def look(self) -> Look:
+        """What is next, by linearizable reads. :raises EtcdError: etcd does not answer."""
+        async with self._looking:
+            if self._newest_first:
+                self._known.clear()
+                self._edge = 0
+            return await self._look()
+
+    async def _look(self) -> Look:
+        first_revision = 0
+        passed: set[str] = set()
+        while True:
+            candidates = list(islice((key for key in self._known if key not in passed), LOOK_ITEMS))
+            reads = [Get(key) for key in candidates] or [self._next_page()]
+            claims = Get(self._keys.claims, prefix=True, keys_only=True)
+            result = await self._etcd.txn((), [claims, *reads], repeatable=True)
+            first_revision = first_revision or result.revision
+            claimed = await self._claimed(result.range(0).kvs)
+            passed |= claimed
+            if not candidates:
+                page = result.range(1).kvs
+                if not page:
+                    return Look((), first_revision)
+                self._learn(page)
+                continue
+            found = [result.range(index + 1).first for index in range(len(candidates))]
+            waiting = [
+                read for key, kv in zip(candidates, found, strict=True) if (read := self._read(key, kv))
+            ]
+            passed.update(candidates)
+            free = tuple(one for one in waiting if one.key not in claimed)
+            if free:
+                return Look(free, first_revision)
+
+    def _next_page(self) -> Get:
+        if self._newest_first:
+            return Get(
+                self._keys.items,
+                prefix=True,
+                newest=_NEWEST_KEYS,
+                created_before=self._edge,
+                keys_only=True,
+            )
+        return Get(self._keys.items, prefix=True, oldest=_PAGE_KEYS, created_after=self._edge, keys_only=True)
+
+    def _learn(self, page: Iterable[KeyValue]) -> None:
+        for kv in page:
+            self._edge = kv.create_revision
+            self._known[kv.key] = kv.create_revision
+
+    def _read(self, key: str, kv: KeyValue | None) -> Waiting | None:
+        """The item, if it is there and is one; what is not there any more is forgotten."""
+        if kv is None or kv.create_revision != self._known[key]:
+            del self._known[key]
+            self._foreign.pop(key, None)
+            return None
+        try:
+            return Waiting(decode(kv, self._keys.items), kv.key, kv.create_revision, kv.mod_revision)
+        except NoRecord as reason:
+            if self._foreign.get(key) != kv.mod_revision:
+                self._foreign[key] = kv.mod_revision
+                emit(Events.QUEUE_VALUE_FOREIGN, key=key, reason=reason)
+            return None
+
+    async def _claimed(self, claims: Iterable[KeyValue]) -> set[str]:
+        """The keys of the items that are claimed. A claim without a lease would block its item for ever."""
+        claimed = set()
+        for kv in claims:
+            if kv.lease:
+                claimed.add(self._keys.items + kv.key.removeprefix(self._keys.claims))
+                continue
+            emit(Events.CLAIM_WITHOUT_LEASE, key=kv.key)
+            await self._etcd.txn([created_at(kv.key, kv.create_revision)], [Delete(kv.key)], repeatable=True)
+        return claimed

@@ -1,0 +1,366 @@
+"""Queues on a real etcd: the order, one consumer per item, what is given back, and dead letters."""
+
+import asyncio
+
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.errors import InvalidName, NotFound, SettingsError
+from leaderjob.etcd import Etcd, ValueTooLarge
+from leaderjob.recipes import ClaimLost, NotClaimed, Queue, QueueEmpty, SessionLost
+from tests.support.etcd import every_release
+from tests.support.queues import Counter
+from tests.support.streams import run_with_streams
+
+
+@pytest.fixture
+def counter(etcd: EmbeddedEtcd, namespace: str) -> Counter:
+    return Counter(etcd.endpoint, namespace)
+
+
+@every_release("etcd")
+def test_items_come_in_the_order_in_which_they_were_put(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Counter(etcd.endpoint, namespace).consumer() as queue:
+            for number in range(20):
+                await queue.put(b"%d" % number)
+            assert await queue.length() == 20
+            assert [int((await queue.get()).value) for _ in range(10)] == list(range(10))
+            assert [int((await queue.claim()).value) for _ in range(10)] == list(range(10, 20))
+            assert await queue.length() == 10
+
+    run_with_streams(main())
+
+
+def test_the_newest_comes_first_where_that_is_asked_for(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer(newest_first=True) as queue:
+            for value in (b"a", b"b"):
+                await queue.put(value)
+            assert (await queue.get()).value == b"b"
+            await queue.put(b"c")
+            claimed = await queue.claim()
+            assert claimed.value == b"c"
+            await queue.put(b"d")
+            await claimed.nack()
+            assert [(await queue.get()).value for _ in range(3)] == [b"d", b"c", b"a"]
+
+    run_with_streams(main())
+
+
+def test_more_items_than_a_consumer_knows_at_a_time_keep_their_order(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue, counter.consumer(newest_first=True) as backwards:
+            await asyncio.gather(*(queue.put(b"%d" % number) for number in range(300)))
+            stored = [kv.key.rpartition("/")[2] for kv in await counter.keys("items/")]
+            assert [(await backwards.get()).id for _ in range(40)] == stored[-1:-41:-1]
+            assert [(await queue.get()).id for _ in range(260)] == stored[:-40]
+            with pytest.raises(QueueEmpty):
+                await queue.get(wait_s=0)
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("value", [b"", b"text \xe2\x82\xac", b"\xff\x00", b"x" * 1_000_000])
+def test_a_value_comes_out_as_it_went_in(counter: Counter, value: bytes) -> None:
+    async def main() -> None:
+        async with counter.consumer(max_tries=1) as queue:
+            item_id = await queue.put(value)
+            async with queue.claim() as claimed:
+                assert (claimed.value, claimed.id, claimed.tries) == (value, item_id, 1)
+            assert await queue.length() == 0
+
+    run_with_streams(main())
+
+
+def test_a_value_that_etcd_would_not_take_is_refused_before_it_is_sent(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue:
+            with pytest.raises(ValueTooLarge, match="1500"):
+                await queue.put(b"x" * 1_500_000)
+            assert await counter.keys("") == []
+
+    run_with_streams(main())
+
+
+def test_who_waits_gets_what_is_put_later(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue, counter.consumer() as producer:
+            getting = asyncio.create_task(queue.get())
+            item_id = await producer.put(b"late")
+            assert (await getting).id == item_id
+
+    run_with_streams(main(), timeout_s=5)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.05])
+def test_an_empty_queue_says_so_in_time(counter: Counter, wait_s: float) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue:
+            with pytest.raises(QueueEmpty):
+                await queue.get(wait_s=wait_s)
+            with pytest.raises(QueueEmpty):
+                async with queue.claim(wait_s=wait_s):
+                    raise AssertionError
+            assert await queue.peek() is None
+
+    run_with_streams(main(), timeout_s=5)
+
+
+def test_an_item_is_one_consumers_at_a_time_and_peek_passes_it_over(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as first, counter.consumer() as second:
+            await first.put(b"a")
+            await first.put(b"b")
+            peeked = await second.peek()
+            assert peeked is not None and peeked.value == b"a"
+            async with first.claim() as claimed:
+                peeked = await second.peek()
+                assert (claimed.value, peeked and peeked.value) == (b"a", b"b")
+                assert (await second.get()).value == b"b"
+                with pytest.raises(QueueEmpty):
+                    await second.get(wait_s=0)
+
+    run_with_streams(main())
+
+
+def test_a_block_that_ends_acks_and_one_that_raises_nacks(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue:
+            await queue.put(b"a")
+            await queue.put(b"b")
+            with pytest.raises(ZeroDivisionError):
+                async with queue.claim():
+                    raise ZeroDivisionError
+            async with queue.claim() as again:
+                assert (again.value, again.tries) == (b"a", 2)
+            assert await queue.length() == 1
+            assert await counter.keys("claims/") == []
+
+    run_with_streams(main())
+
+
+def test_a_block_that_is_cancelled_gives_its_item_back(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue:
+            await queue.put(b"a")
+            entered = asyncio.Event()
+
+            async def work() -> None:
+                async with queue.claim():
+                    entered.set()
+                    await asyncio.Event().wait()
+
+            working = asyncio.create_task(work())
+            await entered.wait()
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+            assert (await queue.claim(wait_s=0)).tries == 2
+
+    run_with_streams(main())
+
+
+def test_a_crashed_consumers_item_returns_to_its_place(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as survivor, Etcd([counter.endpoint]) as operator:
+            for value in (b"a", b"b", b"c"):
+                await survivor.put(value)
+            async with counter.session() as session:
+                crashing = counter.queue(session)
+                assert (await crashing.claim()).value == b"a"
+                assert (await survivor.get()).value == b"b"
+                await operator.revoke(session.lease_id)
+            async with survivor.claim() as returned:
+                assert (returned.value, returned.tries) == (b"a", 2)
+            assert (await survivor.get()).value == b"c"
+
+    run_with_streams(main())
+
+
+def test_who_waits_gets_what_a_crashed_consumer_had(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as survivor, Etcd([counter.endpoint]) as operator:
+            await survivor.put(b"a")
+            async with counter.session() as session:
+                await counter.queue(session).claim()
+                getting = asyncio.create_task(survivor.get())
+                await operator.revoke(session.lease_id)
+                assert (await getting).tries == 1
+
+    run_with_streams(main(), timeout_s=5)
+
+
+def test_a_lost_claim_cancels_the_block_and_its_ack_is_refused(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as other, Etcd([counter.endpoint]) as operator:
+            await other.put(b"a")
+            async with counter.session() as session:
+                queue = counter.queue(session)
+                with pytest.raises(ClaimLost, match="another consumer may have it"):
+                    async with queue.claim() as lost:
+                        await operator.delete(lost.key)
+                        session.renew_now()
+                        await asyncio.Event().wait()
+                claimed = await queue.claim()
+                await operator.delete(claimed.key)
+                theirs = await other.claim(wait_s=0)
+                with pytest.raises(ClaimLost):
+                    await claimed.ack()
+                assert await other.length() == 1
+                session.check()
+                await theirs.ack()
+
+    run_with_streams(main(), timeout_s=10)
+
+
+def test_an_item_is_acked_or_nacked_once(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue:
+            await queue.put(b"a")
+            claimed = await queue.claim()
+            await claimed.ack()
+            for again in (claimed.ack, claimed.nack):
+                with pytest.raises(NotClaimed):
+                    await again()
+            await queue.put(b"b")
+            async with queue.claim() as claimed:
+                await claimed.nack()
+            assert await queue.length() == 1
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("crashes", [False, True], ids=["nacked", "crashed"])
+def test_an_item_that_was_tried_so_often_is_a_dead_letter_and_can_be_put_back(
+    counter: Counter, crashes: bool
+) -> None:
+    async def main() -> None:
+        async with counter.consumer(max_tries=2) as queue, Etcd([counter.endpoint]) as operator:
+            item_id = await queue.put(b"poison")
+            await queue.put(b"next")
+            for _ in range(2):
+                async with counter.session() as session:
+                    claimed = await counter.queue(session, max_tries=2).claim()
+                    assert claimed.id == item_id
+                    if crashes:
+                        await operator.revoke(session.lease_id)
+                    else:
+                        await claimed.nack()
+            assert (await queue.get()).value == b"next"
+            (letter,) = await queue.dead()
+            assert (letter.id, letter.value, letter.tries) == (item_id, b"poison", 2)
+            await queue.put(b"before")
+            await queue.requeue(item_id)
+            assert await queue.dead() == ()
+            assert [((item := await queue.get()).value, item.tries) for _ in range(2)] == [
+                (b"before", 0),
+                (b"poison", 0),
+            ]
+            with pytest.raises(NotFound, match="no dead letter"):
+                await queue.requeue(item_id)
+
+    run_with_streams(main())
+
+
+def test_foreign_values_are_passed_over_and_told_and_stay(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = {
+        "items/1": b"\xff",
+        "items/2": b"[1]",
+        "items/3": b'{"v": 2, "tries": 0, "text": ""}',
+        "items/4": b'{"v": 1, "tries": -1, "text": ""}',
+        "items/5": b'{"v": 1, "tries": 0}',
+        "items/6": b'{"v": 1, "tries": 0, "base64": "?"}',
+        "items/7": b'{"v": 1, "tries": 0, "text": "\\ud800"}',
+        "items/8": b"[" * 100_000,
+        "items/9/9": b'{"v": 1, "tries": 0, "text": ""}',
+        "dead/1": b"",
+    }
+
+    async def main() -> None:
+        async with counter.consumer() as queue, Etcd([counter.endpoint]) as operator:
+            for key, value in foreign.items():
+                await operator.put(counter.root + key, value)
+            await queue.put(b"ours")
+            assert (await queue.get(wait_s=0)).value == b"ours"
+            with pytest.raises(QueueEmpty):
+                await queue.get(wait_s=0)
+            assert await queue.dead() == ()
+            assert (await queue.foreign()).keys() == {counter.root + key for key in foreign}
+            with pytest.raises(NotFound):
+                await queue.requeue("1")
+            assert await queue.length() == 9
+
+    run_with_streams(main())
+    told = [record.fields["key"] for record in caplog.records if record.message == "queue_value_foreign"]
+    assert sorted(told) == [counter.root + key for key in sorted(foreign) if key.startswith("items")]
+
+
+def test_a_claim_without_a_lease_does_not_block_an_item(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as queue, Etcd([counter.endpoint]) as operator:
+            item_id = await queue.put(b"a")
+            await operator.put(f"{counter.root}claims/{item_id}", b"mine")
+            assert (await queue.get()).id == item_id
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_bad_input_is_refused(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.session() as session:
+            for name in ("", "A", "a/b"):
+                with pytest.raises(InvalidName):
+                    Queue(session, name)
+            with pytest.raises(SettingsError):
+                Queue(session, "a", max_tries=0)
+            with pytest.raises(SettingsError):
+                await Queue(session, "a").get(wait_s=-1)
+            for item_id in ("", "a/b", "none"):
+                with pytest.raises(NotFound):
+                    await Queue(session, "a").requeue(item_id)
+
+    run_with_streams(main())
+
+
+def test_after_its_session_a_queue_does_nothing_and_leaves_nothing(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.session() as session:
+            queue = counter.queue(session)
+            await queue.put(b"a")
+            claimed = await queue.claim()
+        for use in (queue.put(b"b"), queue.get(), claimed.ack()):
+            with pytest.raises((SessionLost, ClaimLost)):
+                await use
+        assert [kv.key.removeprefix(counter.root) for kv in await counter.keys("")] == [f"items/{claimed.id}"]
+
+    run_with_streams(main())
+
+
+def test_many_consumers_share_the_work_and_none_has_what_another_one_has(counter: Counter) -> None:
+    async def main() -> None:
+        async with counter.consumer() as producer:
+            ids = [await producer.put(b"") for _ in range(40)]
+            had: list[str] = []
+            working: set[str] = set()
+
+            async def work() -> None:
+                async with counter.consumer() as queue:
+                    while len(had) < len(ids):
+                        try:
+                            async with queue.claim(wait_s=0) as item:
+                                assert item.id not in working
+                                working.add(item.id)
+                                await asyncio.sleep(0)
+                                had.append(item.id)
+                                working.remove(item.id)
+                        except QueueEmpty:
+                            return
+
+            await asyncio.gather(*(work() for _ in range(8)))
+            assert sorted(had) == sorted(ids)
+            assert await producer.length() == 0
+
+    run_with_streams(main())
