@@ -23,6 +23,7 @@ _COMMANDS = {
     "run": "leaderjob.cli.run",
     "runs": "leaderjob.cli.runs",
     "search": "leaderjob.cli.query",
+    "service": "leaderjob.cli.service",
     "settings": "leaderjob.cli.settings",
     "status": "leaderjob.cli.status",
     "transfer": "leaderjob.cli.resign",

@@ -127,3 +127,26 @@ class QueueEmpty(LeaderjobError):
     def __init__(self, what: str, waited_s: float | None) -> None:
         when = "" if not waited_s else f" for {waited_s:g} s"
         super().__init__(f"{what} had no item to give{when}. Wait for longer, or try again later")
+
+
+class AlreadyRegistered(LeaderjobError):
+    """A registration is entered once at a time."""
+
+    exit_code = 2
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"this registration of {address} is in use already: leave it first, or call register() once more"
+        )
+
+
+class NotFollowed(LeaderjobError):
+    """A view was asked for that nobody keeps."""
+
+    exit_code = 2
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            f"service {service!r} is not followed, so nothing is known of its instances: ask inside "
+            "'async with registry.following(...)', or use discover()"
+        )

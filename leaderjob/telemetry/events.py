@@ -92,6 +92,12 @@ class Events(Enum):
         "a key without a lease blocks a lock or a permit, and goes when somebody deletes it only",
         "key",
     )
+    INSTANCE_REGISTERED = (logging.INFO, "an instance is registered with its service", "key address")
+    INSTANCE_LOST = (
+        logging.WARNING,
+        "the entry of an instance is gone, though nobody left: it is registered again: why",
+        "key address reason",
+    )
     STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
     LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")

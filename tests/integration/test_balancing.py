@@ -1,0 +1,334 @@
+"""Calls on a balanced channel: who gets them, while instances come, go and die."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.errors import InvalidName, SettingsError
+from leaderjob.etcd import Etcd
+from leaderjob.recipes import BalancedChannel, Registry, balanced_channel
+from tests.support.candidates import SHORT
+from tests.support.cuttable import Cuttable
+from tests.support.greeters import COUNT, ECHO, FAIL, HELLO, SUM, WAIT, greeters
+from tests.support.streams import run_with_streams
+
+NOBODY = "127.0.0.1:1"
+
+
+class Stage:
+    def __init__(self, client: Etcd, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.registry = Registry(client, namespace=namespace, timing=SHORT)
+
+    def channel(self, **options: Any) -> BalancedChannel:
+        return balanced_channel(self.client, "greeter", namespace=self.namespace, **options)
+
+    @asynccontextmanager
+    async def registered(self, *addresses: str) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for address in addresses:
+                await stack.enter_async_context(self.registry.register("greeter", address))
+            yield
+
+
+@asynccontextmanager
+async def stage(etcd: EmbeddedEtcd, namespace: str) -> AsyncIterator[Stage]:
+    async with Etcd([etcd.endpoint]) as client:
+        yield Stage(client, namespace)
+
+
+async def answers(channel: BalancedChannel, *wanted: bytes) -> None:
+    """Return when calls are answered by exactly these, in turn."""
+    hello = channel.unary_unary(HELLO)
+    recent: list[bytes] = []
+    while set(recent[-2 * len(wanted) - 2 :]) != set(wanted) or len(recent) < 2 * len(wanted) + 2:
+        recent.append(await hello(b"", timeout=5))
+        await asyncio.sleep(0.005)
+
+
+def test_calls_go_to_each_instance_in_turn(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a", "b", "c") as servers,
+            ours.registered(*(server.address for server in servers)),
+            ours.channel() as channel,
+        ):
+            await answers(channel, b"a", b"b", b"c")
+            hello = channel.unary_unary(HELLO)
+            assert Counter([await hello(b"") for _ in range(30)]) == {b"a": 10, b"b": 10, b"c": 10}
+
+    run_with_streams(main())
+
+
+def test_all_four_kinds_of_calls_are_made_as_on_any_channel(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async def numbers() -> AsyncIterator[int]:
+            for number in (1, 2, 3):
+                yield number
+
+        def write(number: int) -> bytes:
+            return b"%d" % number
+
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a", "b") as servers,
+            ours.registered(*(server.address for server in servers)),
+            ours.channel() as channel,
+        ):
+            # As generated stubs call these.
+            count = channel.unary_stream(COUNT, write, int, _registered_method=True)
+            add = channel.stream_unary(SUM, write, int, _registered_method=True)
+            echo = channel.stream_stream(ECHO, write, int, _registered_method=True)
+            for _ in range(2):
+                assert [each async for each in count(3)] == [0, 1, 2]
+                assert await add(numbers()) == 6
+                assert [each async for each in echo(numbers())] == [1, 2, 3]
+                talking = echo()
+                for number in (4, 5):
+                    await talking.write(number)
+                    assert await talking.read() == number
+                await talking.done_writing()
+                assert await talking.read() is grpc.aio.EOF
+                assert await talking.code() is grpc.StatusCode.OK
+            assert [server.asked for server in servers] == [4, 4]
+
+    run_with_streams(main())
+
+
+def test_who_comes_gets_calls_within_a_second_and_who_leaves_gets_none_but_ends_its_own(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a", "b") as (first, second),
+            ours.registered(first.address),
+            ours.channel() as channel,
+        ):
+            await answers(channel, b"a")
+            async with asyncio.timeout(5), ours.registered(second.address):
+                await answers(channel, b"a", b"b")
+                calls = [asyncio.ensure_future(channel.unary_unary(WAIT)(b"")) for _ in range(2)]
+                await second.waiting.wait()
+            await answers(channel, b"a")
+            asked = second.asked
+            await answers(channel, b"a")
+            assert second.asked == asked
+            for server in (first, second):
+                server.go_on.set()
+            assert sorted(await asyncio.gather(*calls)) == [b"a", b"b"]
+
+    run_with_streams(main())
+
+
+def test_a_call_waits_for_an_instance_as_long_as_it_is_told_to(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a") as (server,),
+            ours.channel(wait_s=0.1) as channel,
+        ):
+            hello = channel.unary_unary(HELLO)
+            with pytest.raises(grpc.aio.AioRpcError, match=r"no instance of .* within 0.1 s") as none:
+                await hello(b"", timeout=30)
+            assert none.value.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.aio.AioRpcError) as late:
+                await hello(b"", timeout=0.05, wait_for_ready=True)
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            for stream in (channel.unary_stream(COUNT)(b"1"), channel.stream_stream(ECHO)()):
+                with pytest.raises(grpc.aio.AioRpcError, match="no instance"):
+                    await stream.read()
+            patient = asyncio.ensure_future(hello(b"", wait_for_ready=True))
+            await asyncio.sleep(0.2)  # longer than others wait
+            async with ours.registered(server.address):
+                assert await patient == b"a"
+
+    run_with_streams(main())
+
+
+def test_an_instance_that_nobody_listens_for_gets_no_calls(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a") as (server,),
+            ours.registered(NOBODY, server.address, "no-such-host.invalid:80"),
+            ours.channel() as channel,
+        ):
+            hello = channel.unary_unary(HELLO)
+            assert [await hello(b"") for _ in range(20)] == [b"a"] * 20
+
+    run_with_streams(main())
+
+
+def test_a_call_that_may_have_been_processed_is_not_made_again(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a", "b") as servers,
+            AsyncExitStack() as stack,
+            ours.channel() as channel,
+        ):
+            proxies = [await stack.enter_async_context(Cuttable(server.address)) for server in servers]
+            await stack.enter_async_context(ours.registered(*(proxy.endpoint for proxy in proxies)))
+            await answers(channel, b"a", b"b")
+            before = sum(server.asked for server in servers)
+            call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
+            waiting = [asyncio.create_task(server.waiting.wait()) for server in servers]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for proxy in proxies:
+                await proxy.refuse()
+            with pytest.raises(grpc.aio.AioRpcError) as lost:
+                await call
+            assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+            for task in waiting:
+                task.cancel()
+            # What a server hands on of another one looks like a refused connection, and is none of ours.
+            for proxy in proxies:
+                await proxy.accept()
+            await answers(channel, b"a", b"b")
+            before = sum(server.asked for server in servers)
+            with pytest.raises(grpc.aio.AioRpcError, match=r"10\.9\.9\.9"):
+                await channel.unary_unary(FAIL)(b"")
+            assert sum(server.asked for server in servers) == before + 1
+
+    run_with_streams(main())
+
+
+def test_a_call_that_may_be_repeated_is_made_elsewhere(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a", "b") as servers,
+            AsyncExitStack() as stack,
+            ours.channel(repeatable=[WAIT, FAIL]) as channel,
+        ):
+            proxies = [await stack.enter_async_context(Cuttable(server.address)) for server in servers]
+            await stack.enter_async_context(ours.registered(*(proxy.endpoint for proxy in proxies)))
+            await answers(channel, b"a", b"b")
+            call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
+            waiting = [asyncio.create_task(server.waiting.wait()) for server in servers]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            one = 0 if servers[0].waiting.is_set() else 1
+            await proxies[one].refuse()
+            servers[1 - one].go_on.set()
+            assert await call == servers[1 - one].name
+            for task in waiting:
+                task.cancel()
+            with pytest.raises(grpc.aio.AioRpcError):  # not for ever
+                await channel.unary_unary(FAIL)(b"")
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+def test_a_call_that_finds_its_instance_gone_goes_to_the_next(
+    etcd: EmbeddedEtcd, namespace: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instant in which a channel does not know yet that its server has gone is made longer."""
+    from leaderjob.recipes.backends import Backend
+
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a") as (server,),
+            ours.registered(NOBODY, server.address),
+            ours.channel() as channel,
+        ):
+            await channel.channel_ready()
+            picked: Counter[str] = Counter()
+            ready = Backend.ready.fget
+            assert ready is not None
+
+            def looks_ready(backend: Backend) -> bool:
+                picked[backend.address] += 1
+                first = backend.address == NOBODY and picked[NOBODY] == 1
+                return first or ready(backend)
+
+            monkeypatch.setattr(Backend, "ready", property(looks_ready))
+            for _ in range(4):
+                if kind == "unary":
+                    assert await channel.unary_unary(HELLO)(b"", timeout=5) == b"a"
+                else:
+                    assert [each async for each in channel.unary_stream(COUNT)(b"2")] == [b"0", b"1"]
+            assert picked[NOBODY] > 1
+
+    run_with_streams(main())
+
+
+def test_a_cancelled_call_is_cancelled_at_the_instance_and_a_closed_channel_says_so(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a") as (server,),
+            ours.registered(server.address),
+        ):
+            channel = ours.channel()
+            hello, wait = channel.unary_unary(HELLO), channel.unary_unary(WAIT)
+            call = wait(b"")
+            await server.waiting.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            server.waiting.clear()
+            under_way = asyncio.ensure_future(wait(b""))
+            await server.waiting.wait()
+            closing = asyncio.create_task(channel.close(5))
+            while channel.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:
+                await asyncio.sleep(0)
+            server.go_on.set()
+            assert await under_way == b"a"
+            await closing
+            with pytest.raises(grpc.aio.UsageError, match="closed"):
+                await hello(b"")
+            await channel.close()
+
+    run_with_streams(main())
+
+
+def test_calls_go_on_while_etcd_does_not_answer(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            stage(etcd, namespace) as ours,
+            Etcd([proxy.endpoint], call_timeout_s=0.2) as cut_off,
+            greeters("a", "b") as (first, second),
+            ours.registered(first.address),
+        ):
+            await proxy.refuse()
+            async with balanced_channel(cut_off, "greeter", namespace=namespace) as channel:
+                early = asyncio.ensure_future(channel.unary_unary(HELLO)(b""))
+                await asyncio.sleep(0.3)  # the first listing has failed
+                await proxy.accept()
+                assert await early == b"a"
+                await proxy.refuse()
+                await answers(channel, b"a")
+                await proxy.accept()
+                async with ours.registered(second.address):
+                    await answers(channel, b"a", b"b")
+
+    run_with_streams(main())
+
+
+def test_wrong_options_are_refused() -> None:
+    async def main() -> None:
+        async with Etcd(["127.0.0.1:1"]) as client:
+            with pytest.raises(InvalidName):
+                balanced_channel(client, "a/b")
+            with pytest.raises(SettingsError, match="negative"):
+                balanced_channel(client, "greeter", wait_s=-1)
+            for wrong in (["Hello"], ["/Hello"], HELLO):
+                with pytest.raises(SettingsError, match=r"package\.Service/Method"):
+                    balanced_channel(client, "greeter", repeatable=wrong)
+
+    run_with_streams(main())

@@ -1,0 +1,120 @@
+"""``leaderjob service``: what it registers, prints, and exits with."""
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.etcd import Etcd
+from leaderjob.recipes import Registry
+from tests.support.commands import Lines, said
+from tests.support.etcd import etcdctl
+from tests.support.streams import run_with_streams
+
+HERE = "127.0.0.1:7001"
+
+
+def service(etcd: EmbeddedEtcd, namespace: str, *arguments: str) -> list[str]:
+    command, *others = arguments
+    return ["service", command, "--etcd", etcd.endpoint, "--namespace", namespace, *others]
+
+
+def process(arguments: list[str]) -> Lines:
+    return Lines(sys.executable, "-m", "leaderjob", *arguments)
+
+
+def until_gone(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            Etcd([etcd.endpoint]) as client,
+            Registry(client, namespace=namespace).following("greeter") as followed,
+        ):
+            while followed.instances:
+                await followed.changed()
+
+    run_with_streams(main(), timeout_s=5)
+
+
+def test_an_instance_is_registered_while_its_command_runs_and_the_exit_code_is_the_commands(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    wait = "import sys; print('up', flush=True); sys.stdin.read(); sys.exit(7)"
+    fifo = tmp_path_factory.mktemp("fifo") / "stdin"
+    os.mkfifo(fifo)
+    shell = f'exec {sys.executable} -c "{wait}" < {fifo}'
+    command = ["--metadata", "zone=b", "greeter", HERE, "--", "sh", "-c", shell]
+    with (
+        process(service(etcd, namespace, "watch", "greeter")) as watching,
+        process(service(etcd, namespace, "register", *command)) as registered,
+    ):
+        with fifo.open("w"):
+            registered.until(lambda line: line == "up")
+            assert watching.until(lambda line: HERE in line).endswith(f"joined  {HERE} zone=b")
+            listed = said(service(etcd, namespace, "list", "--json"))
+            (instance,) = json.loads(listed.stdout)
+            assert instance["service"] == "greeter"
+            assert (instance["address"], instance["metadata"]) == (HERE, {"zone": "b"})
+            assert HERE in said(service(etcd, namespace, "list", "greeter")).stdout
+        assert registered.wait(10) == 7
+        assert watching.until(lambda line: "left" in line).endswith(f"left    {HERE} zone=b")
+    none = said(service(etcd, namespace, "list", "greeter"))
+    assert (none.returncode, none.stdout) == (4, "")
+    assert said(service(etcd, namespace, "list", "--json")).stdout == "[]\n"
+
+
+def test_asked_to_stop_it_is_unregistered_before_its_command_is_stopped(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('stopping', flush=True), signal.pause(), sys.exit(3)))\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "import os; print('up', os.getpid(), flush=True)\n"
+        "while True: signal.pause()"
+    )
+    arguments = service(etcd, namespace, "register", "greeter", HERE, "--", sys.executable, "-c", code)
+    with process(arguments) as registered:
+        command = int(registered.until(lambda line: line.startswith("up")).split()[1])
+        os.kill(registered.pid, signal.SIGTERM)
+        registered.until(lambda line: line == "stopping")
+        assert said(service(etcd, namespace, "list", "greeter")).returncode == 4
+        os.kill(command, signal.SIGUSR1)
+        assert registered.wait(15) == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_without_a_command_it_is_registered_until_a_signal(etcd: EmbeddedEtcd, namespace: str) -> None:
+    with (
+        process(service(etcd, namespace, "watch", "greeter", "--json")) as watching,
+        process(service(etcd, namespace, "register", "greeter", HERE)) as registered,
+    ):
+        joined = json.loads(watching.until(lambda line: HERE in line))
+        assert (joined["event"], joined["service"], joined["metadata"]) == ("joined", "greeter", {})
+        os.kill(registered.pid, signal.SIGINT)
+        assert registered.wait(10) == 0
+        assert json.loads(watching.until(lambda line: "left" in line))["address"] == HERE
+        until_gone(etcd, namespace)
+    assert etcdctl(etcd.endpoint, "get", "--prefix", f"/leaderjob/{namespace}/") == ""
+
+
+def test_wrong_usage_and_an_etcd_that_is_not_there_have_their_own_exit_codes(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    for wrong in (
+        ["greeter", ":8080"],
+        ["Greeter", HERE],
+        ["greeter"],
+        ["--metadata", "zone", "greeter", HERE],
+        ["--metadata", "=b", "greeter", HERE],
+    ):
+        refused = said(service(etcd, namespace, "register", *wrong, "--", "true"))
+        assert refused.returncode == 2, refused
+        assert "Traceback" not in refused.stderr
+    away = said(["service", "register", "--etcd", "127.0.0.1:1", "greeter", HERE, "--", "true"])
+    assert away.returncode == 3
+    missing = said(service(etcd, namespace, "register", "greeter", HERE, "--", "no-such-command"))
+    assert missing.returncode == 127
+    assert said(service(etcd, namespace, "list")).stdout == ""
