@@ -12,11 +12,13 @@ from leaderjob.version import __version__
 
 _COMMANDS = {
     "accept-restore": "leaderjob.cli.accept_restore",
+    "barrier": "leaderjob.cli.barrier",
     "demo": "leaderjob.cli.demo",
     "doctor": "leaderjob.cli.doctor",
     "elect": "leaderjob.cli.elect",
     "init": "leaderjob.cli.init",
     "lock": "leaderjob.cli.lock",
+    "progress": "leaderjob.cli.progress",
     "query": "leaderjob.cli.query",
     "queue": "leaderjob.cli.queue",
     "resign": "leaderjob.cli.resign",
@@ -26,6 +28,7 @@ _COMMANDS = {
     "service": "leaderjob.cli.service",
     "settings": "leaderjob.cli.settings",
     "status": "leaderjob.cli.status",
+    "topic": "leaderjob.cli.topic",
     "transfer": "leaderjob.cli.resign",
     "trigger": "leaderjob.cli.trigger",
     "watch": "leaderjob.cli.watch",

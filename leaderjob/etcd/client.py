@@ -57,15 +57,18 @@ class Etcd:
         response = await self._read(rpc.RangeRequest(key=encode_key(key), revision=revision))
         return KeyValue.of(response.kvs[0]) if response.kvs else None
 
-    async def range(self, prefix: str, *, revision: int = 0) -> RangeResult:
+    async def range(self, prefix: str, *, revision: int = 0, keys_only: bool = False) -> RangeResult:
         """All keys that begin with ``prefix``, oldest creation first, read in pages at one revision.
 
+        :param keys_only: leave the values out: they are empty.
         :raises Compacted: ``revision`` is no longer there.
         """
         kvs: list[KeyValue] = []
         start, end = key_range(prefix, prefix=True)
         while True:
-            request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision)
+            request = rpc.RangeRequest(
+                key=start, range_end=end, limit=_PAGE_KEYS, revision=revision, keys_only=keys_only
+            )
             response = await self._read(request)
             revision = revision or response.header.revision
             kvs.extend(KeyValue.of(kv) for kv in response.kvs)

@@ -4,11 +4,14 @@ General purpose: nothing here knows what a job is, or what a replica publishes.
 """
 
 from leaderjob.recipes.balancing import BalancedChannel, balanced_channel
+from leaderjob.recipes.barrier import Barrier
 from leaderjob.recipes.election import Election
 from leaderjob.recipes.errors import (
     AlreadyHeld,
     AlreadyRegistered,
+    AlreadyReported,
     AlreadyStanding,
+    BarrierClosed,
     CampaignLost,
     ClaimLost,
     HoldLost,
@@ -19,26 +22,39 @@ from leaderjob.recipes.errors import (
     NotLeader,
     PermitsDiffer,
     QueueEmpty,
+    ReporterLost,
     SessionLost,
+    SubscriptionLost,
     TermLost,
+    UnreadableRecord,
+    Unsettled,
 )
 from leaderjob.recipes.instance import Change, Instance
 from leaderjob.recipes.leadership import Leadership, fence
 from leaderjob.recipes.line import Held
 from leaderjob.recipes.lock import Lock, ReadWriteLock, Semaphore
+from leaderjob.recipes.progress import Progress
+from leaderjob.recipes.progress_report import ProgressState, Report
 from leaderjob.recipes.queue import Queue
 from leaderjob.recipes.queue_claim import Claimed
 from leaderjob.recipes.queue_item import Item
 from leaderjob.recipes.registration import Registration
 from leaderjob.recipes.registry import Followed, Registry
+from leaderjob.recipes.reporter import Reporter
 from leaderjob.recipes.session import Session, Timing
+from leaderjob.recipes.subscription import Subscription
+from leaderjob.recipes.topic import Topic
+from leaderjob.recipes.topic_log import Message, Missed
 from leaderjob.recipes.while_held import while_held
 
 __all__ = [
     "AlreadyHeld",
     "AlreadyRegistered",
+    "AlreadyReported",
     "AlreadyStanding",
     "BalancedChannel",
+    "Barrier",
+    "BarrierClosed",
     "CampaignLost",
     "Change",
     "ClaimLost",
@@ -51,22 +67,34 @@ __all__ = [
     "Item",
     "Leadership",
     "Lock",
+    "Message",
+    "Missed",
     "NotAcquired",
     "NotClaimed",
     "NotFollowed",
     "NotHeld",
     "NotLeader",
     "PermitsDiffer",
+    "Progress",
+    "ProgressState",
     "Queue",
     "QueueEmpty",
     "ReadWriteLock",
     "Registration",
     "Registry",
+    "Report",
+    "Reporter",
+    "ReporterLost",
     "Semaphore",
     "Session",
     "SessionLost",
+    "Subscription",
+    "SubscriptionLost",
     "TermLost",
     "Timing",
+    "Topic",
+    "UnreadableRecord",
+    "Unsettled",
     "balanced_channel",
     "fence",
     "while_held",

@@ -1,5 +1,7 @@
 """How a session, a campaign or a term can end against our will."""
 
+from collections.abc import Sequence
+
 from leaderjob.errors import LeaderjobError
 
 
@@ -149,4 +151,75 @@ class NotFollowed(LeaderjobError):
         super().__init__(
             f"service {service!r} is not followed, so nothing is known of its instances: ask inside "
             "'async with registry.following(...)', or use discover()"
+        )
+
+
+class BarrierClosed(LeaderjobError):
+    """Not all conditions held at once for as long as was to be waited."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, missing: Sequence[str], waited_s: float | None) -> None:
+        when = "now" if not waited_s else f"within {waited_s:g} s"
+        super().__init__(
+            f"{what} is not open {when}: {', '.join(missing)} did not hold at last. Wait for longer, or see to it that "
+            "they are set together"
+        )
+        self.missing = tuple(missing)
+
+
+class Unsettled(LeaderjobError):
+    """etcd did not answer for long, or the topic moved on meanwhile: the message may be published, or be so later."""
+
+    exit_code = 3
+
+    def __init__(self, what: str, message_id: str) -> None:
+        super().__init__(
+            f"{what}: whether the message was published is not known, and it may be published later. Publish it again with "
+            f"message_id={message_id!r}: it is not published twice as long as the topic keeps it"
+        )
+        self.message_id = message_id
+
+
+class SubscriptionLost(LeaderjobError):
+    """Somebody else reads by the same subscription, or removed it. What was handled since may be handed out again."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, happened: str) -> None:
+        super().__init__(
+            f"{what} {happened}; its cursor was left as it is. Let one at a time read by it (a Lock sees to that), and "
+            "subscribe again"
+        )
+
+
+class UnreadableRecord(LeaderjobError):
+    """A key that is a recipe's own has a value that is not. It was left as it is."""
+
+    def __init__(self, what: str, key: str) -> None:
+        super().__init__(
+            f"{what}: the value of {key} is not one that leaderjob wrote, and was left as it is. Look at it with etcdctl "
+            "get, and delete it, or write it anew"
+        )
+
+
+class AlreadyReported(LeaderjobError):
+    """Somebody reports that progress already. Nothing was written."""
+
+    exit_code = 4
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is reported by another session already; nothing was written. Wait for its end, or take another name"
+        )
+
+
+class ReporterLost(LeaderjobError):
+    """What reports a progress does so no more: it has ended, or its lease is gone. Watchers were told."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} is not reported by this any more: {reason}; begin a new report, with a session that lives"
         )

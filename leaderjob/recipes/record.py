@@ -1,0 +1,33 @@
+"""The recipes' own values: JSON objects with a version, made for people to read with ``etcdctl``."""
+
+import json
+from typing import Any
+
+from leaderjob.etcd import KeyValue
+from leaderjob.telemetry.events import Events, emit
+
+_VERSION = 1
+
+
+def encode(**fields: Any) -> bytes:
+    """A record. :raises TypeError: a field is nothing that JSON has."""
+    return json.dumps({"v": _VERSION, **fields}, ensure_ascii=False).encode()
+
+
+def decode(kv: KeyValue, **kinds: type | tuple[type, ...]) -> dict[str, Any] | None:
+    """The record at ``kv``; None where it is not one of ours, which is told as an event.
+
+    :param kinds: the fields that it must have, and of what type each is.
+    """
+    try:
+        record = json.loads(kv.value)
+    except ValueError:  # not JSON, or not even text
+        record = None
+    if (
+        isinstance(record, dict)
+        and record.get("v") == _VERSION
+        and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    ):
+        return record
+    emit(Events.RECORD_QUARANTINED, key=kv.key, reason=f"it is no record with v = 1 and {', '.join(kinds)}")
+    return None
