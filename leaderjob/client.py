@@ -366,6 +366,8 @@ def _job_facts(view: View, job: str) -> dict[str, Any]:
         "name": job,
         "schedule": list(spec.schedule),
         "schedule_error": spec.schedule_error,
+        "overridden": list(spec.overridden),
+        "enabled": spec.enabled,
         "next_fire": stamp(next_fire) if next_fire else None,
         "version": pointer.record.version if pointer else None,
         "last_run": run_facts(last) if last else None,

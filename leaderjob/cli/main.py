@@ -13,6 +13,7 @@ from leaderjob.version import __version__
 _COMMANDS = {
     "accept-restore": "leaderjob.cli.accept_restore",
     "barrier": "leaderjob.cli.barrier",
+    "config": "leaderjob.cli.config",
     "demo": "leaderjob.cli.demo",
     "doctor": "leaderjob.cli.doctor",
     "elect": "leaderjob.cli.elect",

@@ -9,7 +9,9 @@ from leaderjob.cli.output import ago, print_json, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.client import run_facts
 from leaderjob.durations import format_duration
+from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Run
+from leaderjob.recipes.config_path import format_path
 
 
 @click.command()
@@ -29,7 +31,8 @@ def runs(
     """Show the runs of JOB, or of all jobs: what became of each fire, and why."""
     if limit < 1:
         raise click.BadParameter("at least 1", param_hint="--limit")
-    found = asyncio.run(_fetch(find_target(etcd, namespace, config), job))[-limit:]
+    found, specs = asyncio.run(_fetch(find_target(etcd, namespace, config), job))
+    found = found[-limit:]
     if as_json:
         print_json([run_facts(run) for run in found])
         return
@@ -37,11 +40,21 @@ def runs(
         ["JOB", "RUN", "CAUSE", "CREATED", "TOOK", "LEADER", "TOKEN", "OUTCOME", "VERSION", "REASON"],
         [_row(run) for run in found],
     )
+    for spec in specs:
+        if spec.overridden and job in (None, spec.name):
+            state = "" if spec.enabled else " and disabled"
+            click.echo(
+                f"note: {spec.name} is overridden ({', '.join(spec.overridden)}){state}: "
+                f"leaderjob config get {format_path(['jobs', spec.name])}",
+                err=True,
+            )
 
 
-async def _fetch(target: Target, job: str | None) -> list[Run]:
+async def _fetch(target: Target, job: str | None) -> tuple[list[Run], list[JobSpec]]:
     async with target.client() as client:
-        return await client.runs(job)
+        runs = await client.runs(job)
+        specs = (await client.view()).specs
+    return runs, [stored.record for _, stored in sorted(specs.items())]
 
 
 def _row(run: Run) -> list[str]:

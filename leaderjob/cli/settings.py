@@ -21,7 +21,8 @@ _DEMO = "the running demo"
 def settings(context: click.Context, /, *, config: Path | None, as_json: bool, **flags: Any) -> None:
     """Show what 'leaderjob run' with the same options would run with, and where each value came from.
 
-    Starts nothing, and asks no etcd. Passwords and DSNs are masked.
+    Starts nothing, and asks no etcd. Passwords and DSNs are masked. These are the settings that a replica starts with;
+    what is changed for a job while replicas run is shown by 'leaderjob config get'.
     """
     found = load_replica_settings(config, flags)
     values = found.settings.in_force()

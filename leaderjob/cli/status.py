@@ -98,13 +98,20 @@ def _job_row(job: dict[str, Any]) -> list[str]:
         outcome += f" {job['progress']['done']:g}/{job['progress']['total']:g}"
     return [
         job["name"],
-        ", ".join(job["schedule"]) or "when triggered",
+        _schedule(job),
         ago(job["next_fire"]),
         _version(job["version"]),
         last.get("id", ""),
         outcome,
         job["schedule_error"] or last.get("reason") or "",
     ]
+
+
+def _schedule(job: dict[str, Any]) -> str:
+    if not job["enabled"]:
+        return "disabled (leaderjob config)"
+    shown = ", ".join(job["schedule"]) or "when triggered"
+    return f"{shown} (overridden: {', '.join(job['overridden'])})" if job["overridden"] else shown
 
 
 def _unreachable(member: dict[str, Any]) -> str:

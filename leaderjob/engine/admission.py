@@ -1,5 +1,6 @@
 """Turning due fires into runs: the plan, written in one fenced transaction with the watermark."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from leaderjob.clock import utcnow
@@ -7,7 +8,7 @@ from leaderjob.engine.office import Assignment, Office
 from leaderjob.errors import InvalidSchedule
 from leaderjob.etcd import Put, Txn, absent, modified_at
 from leaderjob.model.ids import fire_id
-from leaderjob.model.job import Timetable
+from leaderjob.model.job import JobSpec, Timetable
 from leaderjob.model.run import Cause, FireRange, Outcome, Run, State
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
@@ -39,7 +40,7 @@ class Admission:
                 [modified_at(self._key, 0)], [Put(self._key, new.to_bytes())]
             )
             found = Stored(self._key, new, revision, revision)
-        if (found.record.schedule, found.record.time_zone) != (self._spec.schedule, self._spec.time_zone):
+        if _schedule_of(found.record) != _schedule_of(self._spec):
             found = await self._change_schedule(found)
         self._timetable = found
 
@@ -70,6 +71,49 @@ class Admission:
                 return admitted
             except Conflict:
                 self._timetable = None
+
+    async def change(self, assignment: Assignment, active_run: str | None) -> Stored[Run] | None:
+        """The job is another one from now on; returns the run that was admitted, if any.
+
+        What is due of the former schedule is accounted for as ever, in the transaction that begins the new one: it
+        begins with the instant up to which the former one was accounted for, so that no fire is lost or repeated.
+
+        :raises NotLeader: the term is over.
+        """
+        admitted = None
+        if _schedule_of(assignment.spec) != _schedule_of(self._spec):
+            admitted = await self._end_schedule(assignment, active_run)
+        self._spec, self._trigger = assignment.spec, assignment.trigger
+        return admitted
+
+    async def _end_schedule(self, assignment: Assignment, active_run: str | None) -> Stored[Run] | None:
+        while True:
+            timetable = await self._read()
+            if timetable is None or _schedule_of(timetable.record) != _schedule_of(self._spec):
+                self._timetable = None  # whatever it is of, it is begun anew before it is used
+                return None
+            now = utcnow()
+            due = plan(
+                self._trigger,
+                watermark=timetable.record.watermark,
+                now=now,
+                misfire_grace_s=self._spec.policy.misfire_grace_s,
+                active_run=active_run,
+            )
+            start = max(due.watermark, now)
+            decision = replace(due, watermark=start, next_fire=assignment.trigger.next_after(start))
+            wanted = Timetable(
+                watermark=start,
+                next_fire=decision.next_fire,
+                schedule=assignment.spec.schedule,
+                time_zone=assignment.spec.time_zone,
+            )
+            try:
+                self._timetable, admitted = await self._write(timetable, wanted, decision, now)
+            except Conflict:
+                continue
+            self._arm(decision.next_fire)
+            return admitted
 
     async def _write(
         self, timetable: Stored[Timetable], wanted: Timetable, decision: Plan, now: datetime
@@ -190,3 +234,7 @@ class Admission:
             reason=refusal.reason,
             ended=now,
         )
+
+
+def _schedule_of(one: JobSpec | Timetable) -> tuple[tuple[str, ...], str]:
+    return one.schedule, one.time_zone

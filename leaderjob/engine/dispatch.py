@@ -44,6 +44,10 @@ class Dispatch:
         self._unreaped_since: float | None = None
         self._trace: Trace | None = None
 
+    def change(self, assignment: Assignment) -> None:
+        """The job is another one from now on: what an attempt that begins, or ends, goes by."""
+        self._spec = assignment.spec
+
     def is_over(self, run: Stored[Run]) -> bool:
         """Whether the ledger has that run as over by now, though it may still be tidied up after it."""
         return self._over == run.record.id

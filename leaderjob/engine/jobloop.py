@@ -29,6 +29,7 @@ class JobLoop:
     def __init__(self, office: Office, assignment: Assignment) -> None:
         self._office = office
         self._assignment = assignment
+        self._wanted: Assignment | None = None
         self._spec = assignment.spec.model_copy(update={"token": office.token})
         self._admission = Admission(office, assignment)
         self._dispatch = Dispatch(office, assignment)
@@ -42,8 +43,15 @@ class JobLoop:
 
     @property
     def spec(self) -> JobSpec:
-        """The definition in force during this term."""
+        """The definition in force."""
         return self._spec
+
+    def assign(self, assignment: Assignment) -> None:
+        """Let the job be another one from now on. It is taken up with the next look at what is due, which is at once,
+        and where that breaks, when the loop begins again."""
+        if assignment != (self._wanted or self._assignment):
+            self._wanted = assignment
+            self._due.set()
 
     def sound(self) -> None:
         """The alarm rang: a fire may be due."""
@@ -52,6 +60,9 @@ class JobLoop:
     async def run(self) -> None:
         """Until the term ends. :raises NotLeader: it has. :raises TermLost: it is no longer certain."""
         async with self._deciding:
+            if self._wanted is not None:
+                self._admission = Admission(self._office, self._wanted)
+                self._become(self._wanted)
             announced = await self._announce()
             # What this term wrote before its job's loop broke may not be in the view yet.
             await self._office.feed.until(lambda view: view.revision >= announced)
@@ -73,10 +84,32 @@ class JobLoop:
             if self._office.stepdown.asked:
                 continue  # what is due from now on is for the next term
             async with self._deciding:
-                admitted = await self._admission.admit_due(self._active_run)
-                if admitted is not None:
-                    self._pending.append(admitted)
-                    self._work.set()
+                if self._wanted is not None:
+                    await self._change(self._wanted)
+                self._take_on(await self._admission.admit_due(self._active_run))
+
+    async def _change(self, wanted: Assignment) -> None:
+        self._take_on(await self._admission.change(wanted, self._active_run))
+        self._become(wanted)
+        await self._announce()
+        emit(
+            Events.JOB_CHANGED,
+            job=self._spec.name,
+            term=self._office.token,
+            overridden=",".join(self._spec.overridden) or "nothing",
+        )
+
+    def _become(self, wanted: Assignment) -> None:
+        self._assignment = wanted
+        self._spec = wanted.spec.model_copy(update={"token": self._office.token})
+        self._dispatch.change(wanted)
+        if self._wanted is wanted:
+            self._wanted = None
+
+    def _take_on(self, admitted: Stored[Run] | None) -> None:
+        if admitted is not None:
+            self._pending.append(admitted)
+            self._work.set()
 
     async def _carry_out_runs(self) -> None:
         while True:

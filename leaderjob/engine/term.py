@@ -1,16 +1,19 @@
 """A term's work, as one TaskGroup: it begins when the term was won, and ends with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 
 from leaderjob.engine.commands import take_commands
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.preference import give_way
 from leaderjob.engine.quarantine import move_corrupt_records_aside
+from leaderjob.engine.reassignment import take_up_overrides
 from leaderjob.engine.retention import retain
 from leaderjob.engine.stepdown import step_down_when_asked
 from leaderjob.keep_running import keep_running
+from leaderjob.model.job import JobSpec
 from leaderjob.recipes import NotLeader, TermLost
 
 
@@ -23,7 +26,7 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
         :class:`SteppedDown`: it is given up in order.
     """
     loops = {name: JobLoop(office, assignment) for name, assignment in assignments.items()}
-    specs = {name: loop.spec for name, loop in loops.items()}
+    specs, known = _InForce(loops), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_with_the_term(office), name="term: trust deadline")
         stepping_down = step_down_when_asked(
@@ -36,12 +39,35 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
             "retention": lambda: retain(office),
             "commands": lambda: take_commands(office, loops),
             "preference": lambda: give_way(office, loops.values()),
-            **{f"job {name}": loop.run for name, loop in loops.items()},
+            "overrides": lambda: take_up_overrides(office, loops, assignments, known),
+            **{f"job {name}": partial(_begin, loop, known) for name, loop in loops.items()},
         }
         for name, part in parts.items():
             # A part that breaks must not take the others with it.
             kept = keep_running(name, part, ends=_ends_the_term, term=office.token)
             group.create_task(kept, name=f"term: {name}")
+
+
+async def _begin(loop: JobLoop, known: asyncio.Event) -> None:
+    """Not before the overrides are known: a loop that begins without them would end the schedule that they set."""
+    await known.wait()
+    await loop.run()
+
+
+class _InForce(Mapping[str, JobSpec]):
+    """The definitions, as they are whenever they are looked at."""
+
+    def __init__(self, loops: Mapping[str, JobLoop]) -> None:
+        self._loops = loops
+
+    def __getitem__(self, job: str) -> JobSpec:
+        return self._loops[job].spec
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loops)
+
+    def __len__(self) -> int:
+        return len(self._loops)
 
 
 async def _end_with_the_term(office: Office) -> None:

@@ -38,6 +38,8 @@ class JobSpec(Record):
     :param params: values for the function's parameters.
     :param has_query: whether published versions answer queries.
     :param schedule_error: why the schedule cannot be used; the job then only runs when triggered.
+    :param overridden: what the dynamic configuration changes: ``schedule``, ``enabled``, ``timeout``, ``params``.
+    :param enabled: False: the dynamic configuration keeps it from firing; ``schedule`` is empty then.
     """
 
     name: Name
@@ -49,6 +51,8 @@ class JobSpec(Record):
     params: dict[str, Any] = {}
     has_query: bool = False
     schedule_error: str | None = None
+    overridden: tuple[str, ...] = ()
+    enabled: bool = True
     token: int | None = None
 
 

@@ -5,6 +5,10 @@ General purpose: nothing here knows what a job is, or what a replica publishes.
 
 from leaderjob.recipes.balancing import BalancedChannel, balanced_channel
 from leaderjob.recipes.barrier import Barrier
+from leaderjob.recipes.config import ConfigStore, ConfigUnreadable
+from leaderjob.recipes.config_model import InvalidConfig
+from leaderjob.recipes.config_path import Difference, InvalidPath
+from leaderjob.recipes.config_record import ConfigEntry, ConfigTooLarge
 from leaderjob.recipes.election import Election
 from leaderjob.recipes.errors import (
     AlreadyHeld,
@@ -59,11 +63,18 @@ __all__ = [
     "Change",
     "ClaimLost",
     "Claimed",
+    "ConfigEntry",
+    "ConfigStore",
+    "ConfigTooLarge",
+    "ConfigUnreadable",
+    "Difference",
     "Election",
     "Followed",
     "Held",
     "HoldLost",
     "Instance",
+    "InvalidConfig",
+    "InvalidPath",
     "Item",
     "Leadership",
     "Lock",

@@ -122,6 +122,16 @@ class Events(Enum):
         "a job's schedule cannot be parsed; the job only runs when triggered",
         "job",
     )
+    JOB_CHANGED = (
+        logging.INFO,
+        "the dynamic configuration changed a job, and the leader took that up: what is overridden now",
+        "job term overridden",
+    )
+    JOB_OVERRIDE_REFUSED = (
+        logging.WARNING,
+        "the dynamic configuration has for a job what does not fit it; the job stays as it was",
+        "job term reason",
+    )
     PART_BROKEN = (
         logging.ERROR,
         "a part of the replica, or of a term's work, failed; it begins again after a pause",
@@ -159,6 +169,17 @@ class Events(Enum):
     FETCH_FAILED = (logging.WARNING, "a version could not be fetched; it is tried again", "job run term")
     ACTIVATED = (logging.INFO, "this replica serves a version", "job run term version")
     SERVING_FAILED = (logging.ERROR, "a version cannot be served; the former one goes on", "job")
+
+    CONFIG_CHANGED = (
+        logging.INFO,
+        "a dynamic configuration was changed: what was done, and by whom",
+        "key number by",
+    )
+    CONFIG_INVALID = (
+        logging.WARNING,
+        "a value of a dynamic configuration cannot be used: the last valid configuration stays in force",
+        "key reason",
+    )
 
     CERTIFICATES_CHANGED = (logging.INFO, "certificate files were exchanged; new connections use them")
     CERTIFICATES_REFUSED = (

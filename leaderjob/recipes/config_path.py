@@ -1,0 +1,134 @@
+"""Where a value is in a configuration: ``jobs.search_index.schedule``, as TOML writes dotted keys.
+
+All of this works on plain JSON objects (dictionaries with text as keys); lists are values as a whole.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from leaderjob.errors import SettingsError
+
+MAX_DEPTH = 32
+
+_SEGMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^."\s]+')
+_BARE = re.compile(r'[^."\s\\]+')
+
+Path = tuple[str, ...]
+
+
+class InvalidPath(SettingsError):
+    """What should say where a value is in a configuration does not."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(
+            f"{path!r} is not a path into a configuration: {why}; write names with dots between them, and a name that "
+            'has a dot itself in quotes: jobs."my.job".schedule'
+        )
+
+
+class Difference(NamedTuple):
+    """One value of two configurations; ``None`` where ``is_set`` is false on that side."""
+
+    path: str
+    before: Any
+    after: Any
+    was_set: bool
+    is_set: bool
+
+
+def parse_path(path: str | Sequence[str]) -> Path:
+    """The names in a path. :raises InvalidPath: it is none."""
+    names = tuple(path) if not isinstance(path, str) else _split(path)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InvalidPath(path, "a name in it is empty")
+    if len(names) > MAX_DEPTH:
+        raise InvalidPath(path, f"it has {len(names)} names, and {MAX_DEPTH} are allowed")
+    if any("\ud800" <= character <= "\udfff" for name in names for character in name):
+        raise InvalidPath(path, "it has half a surrogate pair in it, which is no character")
+    return names
+
+
+def _split(text: str) -> Path:
+    names: list[str] = []
+    at = 0
+    while True:
+        match = _SEGMENT.match(text, at)
+        if match is None:
+            raise InvalidPath(text, f"no name begins at character {at + 1}")
+        names.append(_unquote(text, match[0]))
+        at = match.end()
+        if at == len(text):
+            return tuple(names)
+        if text[at] != ".":
+            raise InvalidPath(text, f"a dot is missing at character {at + 1}")
+        at += 1
+
+
+def _unquote(text: str, name: str) -> str:
+    if not name.startswith('"'):
+        return name
+    try:
+        return str(json.loads(name))
+    except json.JSONDecodeError as error:
+        raise InvalidPath(text, f"{name} is not text in quotes ({error.msg})") from error
+
+
+def format_path(path: Sequence[str]) -> str:
+    """What :func:`parse_path` makes ``path`` of."""
+    return ".".join(name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in path)
+
+
+def find(values: Mapping[str, Any], path: Path) -> Any:
+    """:raises KeyError: nothing is set there."""
+    found: Any = values
+    for name in path:
+        if not isinstance(found, Mapping):
+            raise KeyError(name)
+        found = found[name]
+    return found
+
+
+def with_value(values: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    """A copy with ``value`` at ``path``; what is no object on the way becomes one."""
+    changed = copy.deepcopy(values)
+    inner = changed
+    for name in path[:-1]:
+        if not isinstance(inner.get(name), dict):
+            inner[name] = {}
+        inner = inner[name]
+    inner[path[-1]] = value
+    return changed
+
+
+def without(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A copy with nothing at ``path``, nor an empty object that this leaves. :raises KeyError: nothing is set there."""
+    find(values, path)
+    changed = copy.deepcopy(values)
+    for depth in range(len(path), 0, -1):
+        holder = find(changed, path[: depth - 1])
+        if depth == len(path) or holder[path[depth - 1]] == {}:
+            del holder[path[depth - 1]]
+    return changed
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Value by value, in the order of their paths."""
+    old, new = dict(_leaves(before)), dict(_leaves(after))
+    return tuple(
+        Difference(format_path(path), old.get(path), new.get(path), path in old, path in new)
+        for path in sorted(old.keys() | new.keys())
+        # As JSON: to Python, 1 and true are the same.
+        if path not in old or path not in new or json.dumps(old[path]) != json.dumps(new[path])
+    )
+
+
+def _leaves(values: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for name, value in values.items():
+        path = (*above, name)
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, path)
+        else:
+            yield path, value

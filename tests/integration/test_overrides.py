@@ -1,0 +1,270 @@
+"""Overrides of jobs: taken up during a term, without a fire that is lost or repeated."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderjob.catalog.description import Parameter
+from leaderjob.clock import utcnow
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.engine.jobloop import JobLoop
+from leaderjob.engine.overrides import JobOverride, overrides_in
+from leaderjob.engine.reassignment import overridden, take_up_overrides
+from leaderjob.engine.term import serve_term
+from leaderjob.errors import SettingsError
+from leaderjob.model.job import Timetable
+from leaderjob.model.run import Outcome
+from leaderjob.records.stored import Stored
+from leaderjob.records.view import View
+from leaderjob.telemetry.events import Events, listen
+from tests.support.office import Seat, assigned, going_on, seated, trigger
+from tests.support.replicas import Cluster, told
+from tests.support.streams import run_with_streams
+
+
+def every_fire(view: View, job: str) -> list[datetime]:
+    """That the ledger accounts for by itself, in the order of time."""
+    return sorted(
+        run.record.fire_time for run in view.runs(job) if run.record.fire_time and not run.record.fires
+    )
+
+
+async def settled(seat: Seat, loop: JobLoop) -> None:
+    """No run is under way, nor tidied up after."""
+    await seat.feed.until(lambda view: not view.unfinished_runs("j"))
+    await loop.idle()
+
+
+async def until_timetable(seat: Seat, wanted: Callable[[Timetable], bool]) -> Timetable:
+    def is_there(view: View) -> bool:
+        found = view.timetable("j")
+        return found is not None and wanted(found.record)
+
+    found = (await seat.feed.until(is_there)).timetable("j")
+    assert found is not None
+    return found.record
+
+
+def test_what_was_due_of_the_former_schedule_is_admitted_in_the_write_that_begins_the_new_one(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            assignment = assigned("j", "every 1s")
+            loop = JobLoop(seat.office, assignment)
+            async with going_on(loop.run()):
+                begun = await until_timetable(seat, lambda one: True)
+                assert begun.next_fire is not None
+                # Nobody sounds the alarm here, so that what is due then waits for the change.
+                await asyncio.sleep((begun.next_fire - utcnow()).total_seconds() + 0.01)
+                loop.assign(overridden(assignment, JobOverride(schedule=("every 3650d",))))
+                changed = await until_timetable(seat, lambda one: one.schedule == ("every 3650d",))
+                view = seat.feed.view
+                run = max(view.runs("j"), key=lambda run: run.record.fire_time or begun.watermark)
+                timetable = view.timetable("j")
+                await settled(seat, loop)
+            assert run.record.fire_time is not None
+            assert timetable is not None
+            assert run.create_revision == timetable.mod_revision
+            assert run.record.outcome is not Outcome.MISSED
+            assert begun.next_fire <= run.record.fire_time <= changed.watermark
+            assert changed.watermark < run.record.fire_time + timedelta(seconds=1)
+
+    run_with_streams(main(), timeout_s=20)
+
+
+def test_a_schedule_that_is_changed_again_and_again_loses_no_fire_and_repeats_none(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    """Both schedules have a fire each second: so the ledger has to have each second once."""
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            assignment = assigned("j", "every 1s")
+            both = overridden(assignment, JobOverride(schedule=("every 1s", "every 2s")))
+            loop = JobLoop(seat.office, assignment)
+            async with going_on(loop.run()):
+                for wanted in cycle((both, assignment)):
+                    loop.assign(wanted)
+                    await until_timetable(seat, lambda one, w=wanted: one.schedule == w.spec.schedule)  # type: ignore[misc]
+                    await asyncio.sleep(0.02)
+                    if len(every_fire(seat.feed.view, "j")) >= 3:
+                        break
+                await settled(seat, loop)
+            fires = every_fire(seat.feed.view, "j")
+            assert fires == [fires[0] + timedelta(seconds=n) for n in range(len(fires))]
+
+    run_with_streams(main(), timeout_s=25)
+
+
+def test_a_new_schedule_begins_with_the_present(etcd: EmbeddedEtcd, namespace: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            assignment = assigned("j")
+            loop = JobLoop(seat.office, assignment)
+            async with going_on(loop.run()):
+                await until_timetable(seat, lambda one: True)
+                await asyncio.sleep(1.05)
+                changed_at = utcnow()
+                loop.assign(overridden(assignment, JobOverride(schedule=("every 1s",))))
+                changed = await until_timetable(seat, lambda one: one.schedule == ("every 1s",))
+                assert changed.watermark >= changed_at
+                await settled(seat, loop)
+                assert all(fire > changed_at for fire in every_fire(seat.feed.view, "j"))
+
+    run_with_streams(main(), timeout_s=20)
+
+
+def test_a_timeout_holds_from_the_next_attempt_on(etcd: EmbeddedEtcd, namespace: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            base = assigned("j")
+            spec = base.spec.model_copy(update={"reference": "tests.support.jobs.witnessed:obedient"})
+            assignment = replace(base, spec=spec)
+            loop = JobLoop(seat.office, assignment)
+            async with going_on(loop.run()):
+                await until_timetable(seat, lambda one: True)
+                loop.assign(overridden(assignment, JobOverride(timeout=0.5)))
+                await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
+                asked = trigger("r", "j", effects=str(tmp_path / "e"), gate=str(tmp_path / "never"))
+                key = seat.keys.command("r")
+                revision = await seat.outside.put(key, asked.to_bytes())
+                await loop.trigger(Stored(key, asked, revision, revision))
+                view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
+                assert view.runs("j")[0].record.outcome is Outcome.TIMED_OUT
+                await settled(seat, loop)
+
+    run_with_streams(main(), timeout_s=20)
+
+
+def test_a_new_term_begins_with_the_overrides_and_does_not_end_the_schedule_that_they_set(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            await overrides_in(seat.outside, namespace).set("jobs.j.schedule", "every 3650d")
+            former = Timetable(watermark=utcnow(), schedule=("every 3650d",))
+            revision = await seat.outside.put(seat.keys.timetable("j"), former.to_bytes())
+            await seat.feed.until(lambda view: view.revision >= revision)
+            async with going_on(serve_term(seat.office, {"j": assigned("j")})):
+                found = await until_timetable(seat, lambda one: one.next_fire is not None)
+            assert (found.watermark, found.schedule) == (former.watermark, former.schedule)
+
+    run_with_streams(main(), timeout_s=20)
+
+
+def test_a_loop_that_breaks_on_a_change_takes_it_up_when_it_begins_again(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            assignment = assigned("j", "every 3650d")
+            loop = JobLoop(seat.office, assignment)
+
+            async def fail() -> None:
+                raise OSError("made up")
+
+            async with going_on(loop.run()):
+                await until_timetable(seat, lambda one: True)
+                await loop.idle()
+            seat.writer.before = fail
+            loop.assign(overridden(assignment, JobOverride(enabled=False)))
+            with pytest.raises(OSError, match="made up"):
+                await loop.run()
+            async with going_on(loop.run()):
+                await until_timetable(seat, lambda one: one.schedule == ())
+            assert (loop.spec.enabled, loop.spec.overridden) == (False, ("enabled",))
+
+    run_with_streams(main(), timeout_s=15)
+
+
+def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    refused: list[Any] = []
+
+    def hear(event: Events, fields: Any) -> None:
+        if event is Events.JOB_OVERRIDE_REFUSED:
+            refused.append((fields["job"], fields["reason"]))
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            store = overrides_in(seat.outside, namespace)
+            await store.set("jobs.j.params", {"value": 5})
+            base = assigned("j", "every 3650d")
+            strict = replace(
+                base,
+                description=replace(
+                    base.description, open=False, parameters=(Parameter("value", "int", False, True),)
+                ),
+            )
+            loop, known = JobLoop(seat.office, strict), asyncio.Event()
+            async with going_on(take_up_overrides(seat.office, {"j": loop}, {"j": strict}, known)):
+                await known.wait()
+                async with going_on(loop.run()):
+                    await seat.feed.until(lambda view: "j" in view.specs)
+                    assert seat.feed.view.specs["j"].record.params == {"value": 5}
+                    await store.update({"jobs.j.params": {"value": "five"}, "jobs.k.enabled": False})
+                    await store.update({"jobs.j.params": {"value": 6}})
+                    await seat.feed.until(lambda view: view.specs["j"].record.params == {"value": 6})
+                    await store.rollback(0)
+                    await seat.feed.until(lambda view: view.specs["j"].record.overridden == ())
+                    assert loop.spec.params == {}
+            assert ("k", "no job is called that") in refused
+            assert any(job == "j" and "has to be of type int" in reason for job, reason in refused)
+
+    stop = listen(hear)
+    try:
+        run_with_streams(main(), timeout_s=15)
+    finally:
+        stop()
+
+
+def test_an_override_changes_what_it_names_and_nothing_else() -> None:
+    base = assigned("j", "every 1s")
+    changed = overridden(base, JobOverride.model_validate({"timeout": "5m", "params": {"value": 1}}))
+    assert (changed.spec.policy.timeout_s, changed.spec.params) == (300.0, {"value": 1})
+    assert (changed.spec.schedule, changed.trigger) == (base.spec.schedule, base.trigger)
+    assert changed.spec.overridden == ("params", "timeout")
+    off = overridden(base, JobOverride(enabled=False))
+    assert (off.spec.schedule, off.trigger.rules, off.spec.enabled) == ((), (), False)
+    assert overridden(base, None) is base
+    zoned = replace(base, spec=base.spec.model_copy(update={"time_zone": "Europe/Berlin"}))
+    with pytest.raises(SettingsError, match="skips that time"):
+        overridden(zoned, JobOverride(schedule=("2030-03-31T02:30",)))
+
+
+@pytest.mark.slow
+def test_replicas_take_an_override_up_without_a_restart_and_keep_it_across_leaders(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    effects = tmp_path / "ticks"
+    config = f'[overrides.ticks]\nschedule = ""\nparams = {{effects = "{effects}"}}\n'
+    jobs = "tests.support.jobs.witnessed"
+    with (
+        Cluster(etcd.endpoint, namespace, tmp_path, jobs=jobs, names=("r1", "r2"), config=config) as cluster,
+        told(cluster),
+    ):
+        cluster.start()
+        assert cluster.cli("config", "set", "jobs.tick.enabled", "false").returncode == 4
+        assert cluster.cli("config", "set", "jobs.ticks.schedule", "every 1s").returncode == 0
+        cluster.until("two fires", lambda view: len(every_fire(view, "ticks")) >= 2)
+        (job,) = (job for job in cluster.status()["jobs"] if job["name"] == "ticks")
+        assert (job["schedule"], job["overridden"], job["enabled"]) == (["every 1s"], ["schedule"], True)
+        assert "note: ticks is overridden (schedule)" in cluster.cli("runs", "ticks").stderr
+        former = cluster.leader()
+        former.terminate()
+        cluster.next_leader(former.name)
+        count = len(every_fire(cluster.view(), "ticks"))
+        view = cluster.until("more fires", lambda view: len(every_fire(view, "ticks")) >= count + 2)
+        fires = every_fire(view, "ticks")
+        assert len(set(fires)) == len(fires)
+        assert cluster.cli("config", "set", "jobs.ticks.enabled", "false").returncode == 0
+        cluster.until("disabled", lambda view: not view.specs["ticks"].record.enabled)
+        assert "disabled (leaderjob config)" in cluster.cli("status").stdout
