@@ -35,9 +35,15 @@ async def fill_quota(members: Members) -> None:
             await client.delete("/filling")
 
 
-async def disarm(members: Members) -> None:
-    """Do what it takes to be allowed to write again after :func:`fill_quota`."""
-    await compact(members.every[0])
+async def disarm(members: Members, *, revision: int | None = None) -> None:
+    """Do what it takes to be allowed to write again after :func:`fill_quota`.
+
+    :param revision: what is before it is forgotten; by default all but the present.
+    """
+    if revision is None:
+        await compact(members.every[0])
+    else:
+        await asyncio.to_thread(members.every[0].etcdctl, "compact", str(revision))
     for member in members.every:
         await defragment(member)
     await asyncio.to_thread(members.every[0].etcdctl, "alarm", "disarm")

@@ -89,6 +89,10 @@ class Gateway:
         done = self._call("/v3/kv/put", {"key": _encoded(key.encode()), "value": _encoded(value)})
         return int(done["header"]["revision"])
 
+    def delete(self, key: str) -> int:
+        """The revision at which it was deleted."""
+        return int(self._call("/v3/kv/deleterange", {"key": _encoded(key.encode())})["header"]["revision"])
+
     def leases(self) -> frozenset[int]:
         """All leases that the member knows, those of others too."""
         found = self._call("/v3/lease/leases", {})

@@ -116,27 +116,40 @@ class Recorder:
             ended_at=boottime(),
         )
 
+    def caught_up_in_a_full_store(self) -> int:
+        """A revision up to which all is recorded, so that what came before may be compacted. Nothing can be put
+        there, but the mark of an earlier :meth:`history` can be deleted, once."""
+        deleted = self._ask(lambda gateway: gateway.delete(self._mark))
+        self._hear_of(deleted)
+        return deleted
+
+    @property
+    def _mark(self) -> str:
+        return f"{self.keys.root}recorder/mark"
+
     def _catch_up(self) -> tuple[Mapping[str, KeyValue], int]:
         """The keys as they are at a revision, once everything before that one is recorded; and the revision.
 
         A key of our own marks it: when that is heard of, nothing from before can be missing.
         """
-        mark = f"{self.keys.root}recorder/mark"
 
         def mark_and_read(gateway: Gateway) -> tuple[dict[str, KeyValue], int]:
-            marked = gateway.put(mark, b"")
+            marked = gateway.put(self._mark, b"")
             return gateway.range(self.keys.root, revision=marked), marked
 
         known_gaps = len(self._gaps)
         state, marked = self._ask(mark_and_read)
-        del state[mark]
+        del state[self._mark]
+        self._hear_of(marked)
+        # What a gap was bridged with may be younger than the mark.
+        return (state, marked) if len(self._gaps) == known_gaps else self._catch_up()
+
+    def _hear_of(self, marked: int) -> None:
         with self._lock:
             heard = self._lock.wait_for(lambda: self._trouble or self._next > marked, _END_TIMEOUT_S)
             if self._trouble is not None:
                 raise AssertionError("the recorder has failed") from self._trouble
         assert heard, f"the watch brings nothing: revision {marked} is not heard of, only {self._next - 1}"
-        # What a gap was bridged with may be younger than the mark.
-        return (state, marked) if len(self._gaps) == known_gaps else self._catch_up()
 
     def _remains(self, changes: Sequence[Change], effects: Sequence[Effect]) -> Remains:
         leases = {kv.lease for change in changes for kv in (change.now, change.before) if kv and kv.lease}

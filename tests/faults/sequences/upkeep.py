@@ -30,12 +30,13 @@ def compacted_while_a_follower_is_cut_off(stage: Stage) -> Heal:
 def out_of_space(stage: Stage) -> Heal:
     """Nothing can be written, so nobody can take office. Who has it keeps it: leases can be kept alive."""
     note = stage.note(Intervention.OUTAGE, _TRIED_AGAIN_S)
+    stage.recorder.history()  # leaves its mark
     stage.fleet.run(fill_quota(stage.fleet.etcd))
 
     def heal() -> None:
-        stage.fleet.run(disarm(stage.fleet.etcd))
+        # What filled it was no news to the recorder, which would go on from before that.
+        revision = stage.recorder.caught_up_in_a_full_store()
+        stage.fleet.run(disarm(stage.fleet.etcd, revision=revision))
         note.end()
-        # The past is compacted by now. From here the recorder has something younger to go on from.
-        stage.recorder.history()
 
     return heal
