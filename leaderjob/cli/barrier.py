@@ -71,6 +71,8 @@ async def _wait(target: Target, name: str, conditions: Sequence[str], wait_s: fl
     wanted: dict[str, str | None] = {}
     for condition in conditions:
         key, equals, value = condition.partition("=")
+        if key in wanted:
+            raise click.UsageError(f"{key} is waited for twice: a condition has one value at a time")
         wanted[key] = value if equals else None
     async with connect(target.etcd) as etcd:
         revision = await Barrier(etcd, name, namespace=target.namespace).wait(wanted, wait_s=wait_s)

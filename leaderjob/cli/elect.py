@@ -15,10 +15,12 @@ from leaderjob.cli.held_command import GRACE_S, Duration, run_while_held, timing
 from leaderjob.cli.output import print_json
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
-from leaderjob.etcd import AmbiguousWrite, Etcd, EtcdUnavailable, KeyValue
+from leaderjob.etcd import AmbiguousWrite, Etcd, EtcdUnavailable, KeyValue, NoSpace
+from leaderjob.execution.command import CommandLost
 from leaderjob.recipes import CampaignLost, Election, Session, SessionLost, TermLost, Timing
 from leaderjob.recipes.place import place
 
+_LOST = (TermLost, CampaignLost, SessionLost, EtcdUnavailable, AmbiguousWrite, NoSpace, CommandLost)
 _NOBODY = 4
 _PAUSE_S = 1.0
 
@@ -94,7 +96,7 @@ async def _stand(
         while True:
             try:
                 return await _one_term(etcd, timing, prefix, value, command, grace_s=grace_s)
-            except (TermLost, CampaignLost, SessionLost, EtcdUnavailable, AmbiguousWrite) as error:
+            except _LOST as error:
                 click.echo(f"leaderjob: {error}; standing again", err=True)
             await asyncio.sleep(_PAUSE_S)
 

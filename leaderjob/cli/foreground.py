@@ -24,6 +24,8 @@ async def _run(work: Coroutine[Any, Any, int]) -> int:
     def stop(number: signal.Signals) -> None:
         asked.append(number)
         loop.remove_signal_handler(number)
+        # Not Python's own for Ctrl-C, which would cancel what waits for the end of what runs under a guard.
+        signal.signal(number, signal.SIG_DFL)
         task.cancel()
 
     for number in _STOPPING:

@@ -13,6 +13,7 @@ from leaderjob.recipes.while_held import while_held
 
 TOKEN_VARIABLE = "LEADERJOB_FENCING_TOKEN"
 GRACE_S = 5.0
+_NO_ENVIRONMENT: Mapping[str, str] = {}
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
@@ -34,13 +35,22 @@ def timing_of(ttl_s: float) -> Timing:
     return Timing(ttl_s=ttl_s, margin_s=ttl_s / 5)
 
 
-async def run_while_held(holding: Holding, command: Sequence[str], *, token: int, grace_s: float) -> int:
+async def run_while_held(
+    holding: Holding,
+    command: Sequence[str],
+    *,
+    token: int,
+    grace_s: float,
+    stdin: bytes | None = None,
+    environment: Mapping[str, str] = _NO_ENVIRONMENT,
+) -> int:
     """Run ``command`` under a guard; returns its exit code.
 
     What ``holding`` is lost with, is lost at once: the command gets TERM while a quarter of the trust is left,
     and KILL when none is, or when the key is known to be gone.
 
-    :param grace_s: from TERM to KILL when this is cancelled.
+    :param grace_s: from TERM to KILL when this is cancelled. :param stdin: what it reads; None: what this process would.
+    :param environment: added to this process's, with the token.
     :raises LeaderjobError: it is not held any more, and the command was killed; or it cannot be run.
     """
     window_s = holding.session.ttl_s - holding.session.margin_s
@@ -50,7 +60,8 @@ async def run_while_held(holding: Holding, command: Sequence[str], *, token: int
             trusted_until=_trust(holding),
             grace_s=grace_s,
             notice_s=min(grace_s, window_s / 4),
-            environment=_told(token),
+            stdin=stdin,
+            environment={TOKEN_VARIABLE: str(token), **environment},
         )
 
 
@@ -59,7 +70,3 @@ def _trust(holding: Holding) -> Callable[[], float]:
         return holding.trusted_until if holding.trusted else 0.0
 
     return trusted_until
-
-
-def _told(token: int) -> Mapping[str, str]:
-    return {TOKEN_VARIABLE: str(token)}

@@ -9,6 +9,7 @@ from leaderjob.cli.foreground import run_in_order
 from leaderjob.cli.held_command import GRACE_S, Duration, run_while_held, timing_of
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
+from leaderjob.execution.command import CommandLost
 from leaderjob.recipes import HoldLost, Lock, NotAcquired, Session, SessionLost, Timing
 
 _NOT_ACQUIRED = 4
@@ -89,12 +90,12 @@ async def _run(
         lock = Lock(session, name, namespace=target.namespace)
         try:
             held = await lock.acquire(wait_s=wait_s)
-        except NotAcquired as error:
+        except (NotAcquired, HoldLost, SessionLost) as error:
             click.echo(f"leaderjob: {error}", err=True)
             return conflict
         try:
             return await run_while_held(held, command, token=held.token, grace_s=grace_s)
-        except (HoldLost, SessionLost) as error:
+        except (HoldLost, SessionLost, CommandLost) as error:
             click.echo(f"leaderjob: {error}; the command was stopped", err=True)
             return _LOST
         finally:

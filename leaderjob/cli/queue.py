@@ -1,8 +1,6 @@
 """``leaderjob queue``: put items into a queue, take them out, have a command run for each; dead letters."""
 
-import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,18 +9,21 @@ from typing import Any, TypeVar
 
 import click
 
+from leaderjob.cli.foreground import run_in_order
+from leaderjob.cli.held_command import GRACE_S, run_while_held
 from leaderjob.cli.output import print_json, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.durations import parse_duration_s
 from leaderjob.errors import LeaderjobError
-from leaderjob.execution.command import run_command
-from leaderjob.recipes import Queue, Session
+from leaderjob.execution.command import CommandNotRun
+from leaderjob.execution.guarded import StartFailed
+from leaderjob.recipes import ClaimLost, Queue, Session, SessionLost
 from leaderjob.recipes.queue import MAX_TRIES
 from leaderjob.recipes.queue_item import Item
 
 _FOR_EVER = "for ever"
-_STOP_GRACE_S = 5.0
+_LOST = 1  # as with a lock; 4 is for a queue that is empty
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -53,15 +54,17 @@ def push(
     """Put each VALUE into the queue NAME, in this order; prints the id of each. '-' is what stdin has, to its end."""
     target = find_target(etcd, namespace, config)
 
+    # Before etcd is asked for a lease, which would have to be kept alive meanwhile.
+    contents = [sys.stdin.buffer.read() if value == "-" else os.fsencode(value) for value in values]
+
     async def put_all(opened: Queue) -> None:
-        for value in values:
-            content = sys.stdin.buffer.read() if value == "-" else os.fsencode(value)
+        for content in contents:
             click.echo(await opened.put(content))
 
     _with_queue(target, name, put_all)
 
 
-@queue.command(context_settings={"ignore_unknown_options": True})
+@queue.command()
 @_named
 @_newest_first
 @click.option(
@@ -110,22 +113,22 @@ def pop(
 
     async def work(opened: Queue) -> None:
         async with opened.claim(wait_s=wait_s) as item:
-            code = await run_command(
-                command,
-                trusted_until=lambda: item.trusted_until,
-                grace_s=_STOP_GRACE_S,
-                stdin=item.value,
-                environment={
-                    "LEADERJOB_ITEM_ID": item.id,
-                    "LEADERJOB_ITEM_TRIES": str(item.tries),
-                    "LEADERJOB_FENCING_TOKEN": str(item.token),
-                },
-            )
+            told = {"LEADERJOB_ITEM_ID": item.id, "LEADERJOB_ITEM_TRIES": str(item.tries)}
+            try:
+                code = await run_while_held(
+                    item, command, token=item.token, grace_s=GRACE_S, stdin=item.value, environment=told
+                )
+            except (CommandNotRun, StartFailed):
+                await item.leave(counts=False)  # that is no matter of the item
+                raise
             if code != 0:
                 raise _CommandFailed(command, code)
 
     try:
         _with_queue(target, name, work if command else take, newest_first=newest_first, max_tries=max_tries)
+    except (ClaimLost, SessionLost) as lost:
+        click.echo(f"leaderjob: {lost}", err=True)
+        raise click.exceptions.Exit(lost.exit_code if not command else _LOST) from None
     except _CommandFailed as failed:
         click.echo(f"leaderjob: {failed}", err=True)
         raise click.exceptions.Exit(failed.code) from None
@@ -230,25 +233,20 @@ def _with_queue(
     newest_first: bool = False,
     max_tries: int = MAX_TRIES,
 ) -> T:
-    async def run() -> T:
-        task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with _session(target) as session:
-            return await use(
-                Queue(
-                    session,
-                    name,
-                    namespace=target.namespace,
-                    newest_first=newest_first,
-                    max_tries=max_tries,
-                )
-            )
+    found: list[T] = []
 
-    try:
-        return asyncio.run(run())
-    except asyncio.CancelledError:
-        raise click.exceptions.Exit(128 + signal.SIGTERM) from None
+    async def run() -> int:
+        async with _session(target) as session:
+            opened = Queue(
+                session, name, namespace=target.namespace, newest_first=newest_first, max_tries=max_tries
+            )
+            found.append(await use(opened))
+        return 0
+
+    code = run_in_order(run())
+    if code:
+        raise click.exceptions.Exit(code)
+    return found[0]
 
 
 @asynccontextmanager

@@ -28,10 +28,10 @@ async def take_up_overrides(
             for job in overrides.jobs.keys() - loops.keys():
                 _refuse(office, job, "no job is called that")
             for job, loop in loops.items():
-                try:
-                    loop.assign(overridden(assignments[job], overrides.jobs.get(job)))
-                except SettingsError as error:
-                    _refuse(office, job, str(error))
+                changed, refused = overridden(assignments[job], overrides.jobs.get(job))
+                loop.assign(changed)
+                for reason in refused:
+                    _refuse(office, job, reason)
             known.set()
 
 
@@ -39,29 +39,34 @@ def _refuse(office: Office, job: str, reason: str) -> None:
     emit(Events.JOB_OVERRIDE_REFUSED, job=job, term=office.token, reason=reason)
 
 
-def overridden(assignment: Assignment, override: JobOverride | None) -> Assignment:
-    """The job as it is to run. :raises SettingsError: the override does not fit this job; why."""
+def overridden(assignment: Assignment, override: JobOverride | None) -> tuple[Assignment, list[str]]:
+    """The job as it is to run, and what of the override does not fit it, and why.
+
+    That is left out, and the rest counts: a parameter that is wrong must not let a job fire that was disabled.
+    """
     if override is None:
-        return assignment
-    spec = assignment.spec
-    changes: dict[str, object] = {
-        "overridden": tuple(sorted(override.model_fields_set)),
-        "enabled": override.enabled,
-    }
-    if override.schedule is not None:
-        changes |= {"schedule": override.schedule, "schedule_error": None}
+        return assignment, []
+    spec, refused = assignment.spec, []
+    taken, trigger = set(override.model_fields_set), assignment.trigger
+    changes: dict[str, object] = {"enabled": override.enabled}
     if override.timeout is not None:
         changes["policy"] = spec.policy.model_copy(update={"timeout_s": override.timeout})
-    if override.params:
-        changes["params"] = {**spec.params, **override.params}
+    try:
         _check_given(assignment, override.params)
-    if not override.enabled:
-        changes["schedule"] = ()
-    changed = spec.model_copy(update=changes)
-    trigger = assignment.trigger
-    if "schedule" in changes:
-        trigger = parse_schedule(changed.schedule, job=spec.name, time_zone=spec.time_zone)
-    return replace(assignment, spec=changed, trigger=trigger)
+        changes["params"] = {**spec.params, **override.params}
+    except SettingsError as error:
+        refused.append(str(error))
+        taken.discard("params")
+    schedule = override.schedule if override.enabled else ()
+    if schedule is not None:
+        try:
+            trigger = parse_schedule(schedule, job=spec.name, time_zone=spec.time_zone)
+            changes |= {"schedule": schedule, "schedule_error": None}
+        except SettingsError as error:
+            refused.append(str(error))
+            taken.discard("schedule")
+    changes["overridden"] = tuple(sorted(taken))
+    return replace(assignment, spec=spec.model_copy(update=changes), trigger=trigger), refused
 
 
 def _check_given(assignment: Assignment, given: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ async def run_command(
     :param stdin: what it reads on its standard input; None: what this process would read.
     :param environment: added to this process's.
     :raises CommandNotRun: there is no such command. :raises CommandLost: the deadline had passed before it began, or
-        its guard died (then it was killed). :raises StartFailed: the guard cannot be started.
+        came too near, or its guard died (then it was killed). :raises StartFailed: the guard cannot be started.
     """
     if not command:
         raise CommandNotRun("no command is given: say what to run")
@@ -57,13 +57,17 @@ async def run_command(
     guarded = _GuardedCommand(
         command, deadline=trust, grace_s=grace_s, notice_s=notice_s, stdin=stdin, environment=environment
     )
-    async with guarded:
-        trusting = asyncio.create_task(pass_on_trust(guarded, trust, trusted_until))
-        try:
-            return _exit_code(command[0], await guarded.wait())
-        finally:
+    trusting: asyncio.Task[None] | None = None
+    try:
+        async with guarded:
+            trusting = asyncio.create_task(pass_on_trust(guarded, trust, trusted_until))
+            try:
+                return _exit_code(command[0], await guarded.wait())
+            finally:
+                guarded.set_deadline(finite(trusted_until()))  # what is cancelled because of it has no grace
+    finally:
+        if trusting is not None:  # only now: its grace may be longer than what is trusted without a keepalive
             trusting.cancel()
-            guarded.set_deadline(finite(trusted_until()))  # what is cancelled because of it has no grace
 
 
 class _GuardedCommand(Guarded):
@@ -131,6 +135,11 @@ def _exit_code(command: str, ended: Exit) -> int:
         raise CommandNotRun(f"{ended.reason}; nothing was run. Check its name and that it may be executed")
     if ended.cause is Cause.REFUSED:
         raise CommandLost(f"{command} was not started: what it was to run under is not trusted any more")
+    if ended.cause in (Cause.DEADLINE, Cause.REPLICA):
+        # Its exit code says nothing: one that heeds TERM, and ends with 0, has left half of its work undone.
+        raise CommandLost(
+            f"{command} was stopped: what it ran under was not trusted for long enough any more"
+        )
     if ended.cause is Cause.GUARD_LOST:
         fate = "it was killed" if ended.reaped else "parts of it may still run"
         raise CommandLost(f"{command} did not come to its end: {ended.reason}, and {fate}; run it again")

@@ -189,8 +189,10 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]
             await self._backends.changed()
 
     async def channel_ready(self) -> None:
-        """Wait until an instance is connected."""
+        """Wait until an instance is connected. :raises grpc.aio.UsageError: the channel is closed."""
         while self._backends.state is not grpc.ChannelConnectivity.READY:
+            if self._backends.state is grpc.ChannelConnectivity.SHUTDOWN:
+                raise grpc.aio.UsageError("the channel is closed")
             await self._backends.changed()
 
     # Generated stubs also say whether a method is known beforehand, which is of no use on the front channel.

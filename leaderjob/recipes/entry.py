@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from leaderjob.etcd import (
     AmbiguousWrite,
     Compare,
+    Delete,
     Etcd,
     EtcdError,
     Get,
@@ -20,6 +21,7 @@ from leaderjob.etcd import (
     RequestRefused,
     TxnResult,
     absent,
+    created_at,
 )
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
@@ -104,14 +106,26 @@ class Entry:
         self.may_return = before
         return result
 
+    async def _delete(self) -> None:
+        if self.create_revision and not self.may_return:
+            # By compare: a try that got no answer may land when the session stands here again, by the same key.
+            mine = created_at(self.key, self.create_revision)
+            try:
+                await self._etcd.txn(
+                    [mine], [Delete(self.key)], repeatable=True, within_s=_WITHDRAW_TIMEOUT_S
+                )
+                return
+            except NoSpace:
+                pass  # an etcd that is full refuses transactions, and takes the one below
+        await self._etcd.delete(self.key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
+
     async def withdraw(self) -> bool:
         """Delete the key if it may be there. Where that cannot be made sure the session is lost, so that its lease takes
         the key along; then this is False."""
         withdrawn = not self._may_stand
         try:
             if self._may_stand:
-                # No transaction: an etcd that is full refuses those, and takes this.
-                await self._etcd.delete(self.key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
+                await self._delete()
                 withdrawn = not self.may_return
         except EtcdError as error:
             emit(Events.CONNECTION_TROUBLE, reason=error)

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import KeyValue
+from leaderjob.etcd import KeyValue, ValueTooLarge
+from leaderjob.etcd.txn import MAX_REQUEST_BYTES
 from leaderjob.recipes.record import decode, encode
 from leaderjob.telemetry.events import Events, emit
+
+_MAX_BYTES = MAX_REQUEST_BYTES - 4096
+"""With some room for the rest of the transaction."""
 
 
 class ProgressState(StrEnum):
@@ -37,15 +41,27 @@ class Report:
 
 
 def checked(percent: float) -> float:
-    """``percent`` itself. :raises SettingsError: it is none."""
-    if not (math.isfinite(percent) and 0 <= percent <= 100):
+    """``percent`` as one of Python's own numbers. :raises SettingsError: it is none."""
+    try:
+        number = percent if isinstance(percent, int) else float(percent)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and 0 <= number <= 100):
         raise SettingsError(f"{percent} %: a percentage is a number from 0 to 100")
-    return percent
+    return number
 
 
 def encode_report(percent: float, message: str, state: ProgressState, by: str, *, on_lease: bool) -> bytes:
-    """:param by: a random id of who reports. :param on_lease: whether its reporter has a key, on its lease."""
-    return encode(percent=percent, message=message, state=state, by=by, on_lease=on_lease)
+    """:param by: a random id of who reports. :param on_lease: whether its reporter has a key, on its lease.
+
+    :raises SettingsError: the message is no text. :raises ValueTooLarge: it is longer than etcd takes.
+    """
+    if not isinstance(message, str):
+        raise SettingsError(f"{message!r}: the message of a report is a text")
+    value = encode(percent=percent, message=message, state=state, by=by, on_lease=on_lease)
+    if len(value) > _MAX_BYTES:
+        raise ValueTooLarge("a report", len(value), _MAX_BYTES, "bytes")
+    return value
 
 
 def read_report(keys: Mapping[str, KeyValue], revision: int) -> Report | None:

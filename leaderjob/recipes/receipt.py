@@ -170,10 +170,12 @@ class Receipts:
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
-                await asyncio.wait([task], timeout=_CANCELLED_S)
-                known = task.done() and not task.cancelled() and task.exception() is None
-                if if_cancelled is not None:
-                    await if_cancelled(task.result() if known else None)
+                try:
+                    await asyncio.wait([task], timeout=_CANCELLED_S)
+                finally:  # cancelled once more or not
+                    known = task.done() and not task.cancelled() and task.exception() is None
+                    if if_cancelled is not None:
+                        await if_cancelled(task.result() if known else None)
                 raise
             finally:
                 task.cancel()

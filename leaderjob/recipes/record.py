@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from leaderjob.errors import SettingsError
 from leaderjob.etcd import KeyValue
 from leaderjob.telemetry.events import Events, emit
 
@@ -10,8 +11,14 @@ _VERSION = 1
 
 
 def encode(**fields: Any) -> bytes:
-    """A record. :raises TypeError: a field is nothing that JSON has."""
-    return json.dumps({"v": _VERSION, **fields}, ensure_ascii=False).encode()
+    """A record. :raises TypeError: a field is nothing that JSON has. :raises SettingsError: one is no text."""
+    try:
+        return json.dumps({"v": _VERSION, **fields}, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"{error.object[error.start]!r} is half a character, so this is no text, and nothing was written: it may be "
+            "the name of a file whose bytes are no UTF-8"
+        ) from error
 
 
 def decode(kv: KeyValue, **kinds: type | tuple[type, ...]) -> dict[str, Any] | None:
@@ -21,7 +28,7 @@ def decode(kv: KeyValue, **kinds: type | tuple[type, ...]) -> dict[str, Any] | N
     """
     try:
         record = json.loads(kv.value)
-    except ValueError:  # not JSON, or not even text
+    except (ValueError, RecursionError):  # not JSON, not even text, or nothing that anybody would write
         record = None
     if (
         isinstance(record, dict)

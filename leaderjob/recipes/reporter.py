@@ -38,9 +38,12 @@ class Reporter:
     def set(self, percent: float, message: str = "") -> None:
         """How far it is. Returns at once; watchers see the last one within a tenth of a second, while etcd answers.
 
-        :raises SettingsError: no percentage. :raises ReporterLost: it has ended, or its lease is gone.
+        :raises SettingsError: no percentage, or no text. :raises ValueTooLarge: the message is longer than etcd takes.
+        :raises ReporterLost: it has ended, or its lease is gone.
         """
-        checked(percent)
+        percent = checked(percent)
+        # Here, and not when it is written: then nobody would be told.
+        encode_report(percent, message, ProgressState.RUNNING, self._by, on_lease=True)
         if self._over or self._session.is_lost:
             raise ReporterLost(self._what, self._over or "its session is lost")
         self._percent, self._message = percent, message
@@ -52,13 +55,13 @@ class Reporter:
 
         :raises ReporterLost: it was lost before. :raises EtcdError: etcd does not answer, or refuses.
         """
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        if self._over:
-            raise ReporterLost(self._what, self._over)
         told = False
         try:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+            if self._over:
+                raise ReporterLost(self._what, self._over)
             await self._write(state)
             told = True
         finally:

@@ -1,5 +1,6 @@
 """How much of a topic is kept, and who trims the rest: its publishers, now and then."""
 
+import itertools
 import time
 
 from leaderjob.clock import boottime
@@ -37,21 +38,23 @@ class Retention:
         if self._trimming or (self._published < TRIM_EVERY and boottime() < self._due_at):
             return
         try:
-            await self.trim()
+            await self.trim(rounds=_ROUNDS)
         except EtcdError as error:
             # Others will do it, or this one later; one that is done late trims what was to be trimmed.
             emit(Events.CONNECTION_TROUBLE, reason=error)
 
-    async def trim(self) -> int:
-        """Trim what need not be kept; returns how many messages. :raises EtcdError: etcd does not answer, or refuses."""
+    async def trim(self, *, rounds: int | None = None) -> int:
+        """Trim what need not be kept; returns how many messages.
+
+        :param rounds: of :data:`_AT_ONCE` messages each, at most. :raises EtcdError: etcd does not answer, or refuses."""
         self._trimming = True
         try:
             self._published = 0
             trimmed = 0
-            for _ in range(_ROUNDS):
-                count = await self._trim_some()
-                trimmed += count
-                if count < _AT_ONCE:
+            for _ in itertools.count() if rounds is None else range(rounds):
+                some = await self._trim_some()
+                trimmed += some
+                if some < _AT_ONCE:
                     break
             return trimmed
         finally:

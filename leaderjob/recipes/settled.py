@@ -10,6 +10,7 @@ from leaderjob.etcd import (
     AmbiguousWrite,
     Compare,
     Etcd,
+    EtcdError,
     EtcdUnavailable,
     NoSpace,
     Op,
@@ -58,6 +59,10 @@ async def until_answered(
         except (EtcdUnavailable, NoSpace):
             if unanswered is None:
                 raise
+        except EtcdError as error:
+            if unanswered is None:
+                raise
+            raise unanswered from error
         if boottime() >= give_up_at:
             raise unanswered
         await asyncio.sleep(_PAUSE_S)

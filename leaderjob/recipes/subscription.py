@@ -88,12 +88,12 @@ class Subscription:
             found = answer.result.range(0).first
             if found is None:
                 raise SubscriptionLost(self._what, "was removed")
-            record = decode(found, reader=str)
+            record = decode(found, revision=int, number=int, reader=str)
             if record is None or record["reader"] != self._reader:
                 raise SubscriptionLost(self._what, "was moved on by another reader")
             self._seen = found.mod_revision
-            if found.value == value:
-                self._at = at
+            if record["revision"] >= at.revision:  # by this very write, or by a later one that was quicker
+                self._at = Position(record["revision"], record["number"])
                 return
 
 

@@ -12,8 +12,14 @@ from leaderjob.errors import SettingsError
 from leaderjob.settings.described import override_table, tables, variable_names
 from leaderjob.settings.root import PREFIX, Settings
 
-_NOT_OURS = ("LEADERJOB_RUN_", "LEADERJOB_FENCING_TOKEN", "LEADERJOB_SERVICE_", "LEADERJOB_PORT")
-"""What a run is told, and what runs under a lock, and what Kubernetes injects for a Service that is called leaderjob."""
+_NOT_OURS = (
+    "LEADERJOB_RUN_",
+    "LEADERJOB_FENCING_TOKEN",
+    "LEADERJOB_ITEM_",
+    "LEADERJOB_SERVICE_",
+    "LEADERJOB_PORT",
+)
+"""What a run is told, what runs under a lock or on an item of a queue, and what Kubernetes injects for a Service that is called leaderjob."""
 
 
 def explain(error: ValidationError) -> str:

@@ -17,7 +17,6 @@ from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.overrides import JobOverride, overrides_in
 from leaderjob.engine.reassignment import overridden, take_up_overrides
 from leaderjob.engine.term import serve_term
-from leaderjob.errors import SettingsError
 from leaderjob.model.job import Timetable
 from leaderjob.model.run import Outcome
 from leaderjob.records.stored import Stored
@@ -63,7 +62,7 @@ def test_what_was_due_of_the_former_schedule_is_admitted_in_the_write_that_begin
                 assert begun.next_fire is not None
                 # Nobody sounds the alarm here, so that what is due then waits for the change.
                 await asyncio.sleep((begun.next_fire - utcnow()).total_seconds() + 0.01)
-                loop.assign(overridden(assignment, JobOverride(schedule=("every 3650d",))))
+                loop.assign(overridden(assignment, JobOverride(schedule=("every 3650d",)))[0])
                 changed = await until_timetable(seat, lambda one: one.schedule == ("every 3650d",))
                 view = seat.feed.view
                 run = max(view.runs("j"), key=lambda run: run.record.fire_time or begun.watermark)
@@ -87,7 +86,7 @@ def test_a_schedule_that_is_changed_again_and_again_loses_no_fire_and_repeats_no
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
             assignment = assigned("j", "every 1s")
-            both = overridden(assignment, JobOverride(schedule=("every 1s", "every 2s")))
+            both, _ = overridden(assignment, JobOverride(schedule=("every 1s", "every 2s")))
             loop = JobLoop(seat.office, assignment)
             async with going_on(loop.run()):
                 for wanted in cycle((both, assignment)):
@@ -112,7 +111,7 @@ def test_a_new_schedule_begins_with_the_present(etcd: EmbeddedEtcd, namespace: s
                 await until_timetable(seat, lambda one: True)
                 await asyncio.sleep(1.05)
                 changed_at = utcnow()
-                loop.assign(overridden(assignment, JobOverride(schedule=("every 1s",))))
+                loop.assign(overridden(assignment, JobOverride(schedule=("every 1s",)))[0])
                 changed = await until_timetable(seat, lambda one: one.schedule == ("every 1s",))
                 assert changed.watermark >= changed_at
                 await settled(seat, loop)
@@ -130,7 +129,7 @@ def test_a_timeout_holds_from_the_next_attempt_on(etcd: EmbeddedEtcd, namespace:
             loop = JobLoop(seat.office, assignment)
             async with going_on(loop.run()):
                 await until_timetable(seat, lambda one: True)
-                loop.assign(overridden(assignment, JobOverride(timeout=0.5)))
+                loop.assign(overridden(assignment, JobOverride(timeout=0.5))[0])
                 await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
                 asked = trigger("r", "j", effects=str(tmp_path / "e"), gate=str(tmp_path / "never"))
                 key = seat.keys.command("r")
@@ -174,7 +173,7 @@ def test_a_loop_that_breaks_on_a_change_takes_it_up_when_it_begins_again(
                 await until_timetable(seat, lambda one: True)
                 await loop.idle()
             seat.writer.before = fail
-            loop.assign(overridden(assignment, JobOverride(enabled=False)))
+            loop.assign(overridden(assignment, JobOverride(enabled=False))[0])
             with pytest.raises(OSError, match="made up"):
                 await loop.run()
             async with going_on(loop.run()):
@@ -228,16 +227,28 @@ def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
 
 def test_an_override_changes_what_it_names_and_nothing_else() -> None:
     base = assigned("j", "every 1s")
-    changed = overridden(base, JobOverride.model_validate({"timeout": "5m", "params": {"value": 1}}))
+    changed, refused = overridden(base, JobOverride.model_validate({"timeout": "5m", "params": {"value": 1}}))
+    assert refused == []
     assert (changed.spec.policy.timeout_s, changed.spec.params) == (300.0, {"value": 1})
     assert (changed.spec.schedule, changed.trigger) == (base.spec.schedule, base.trigger)
     assert changed.spec.overridden == ("params", "timeout")
-    off = overridden(base, JobOverride(enabled=False))
+    off, _ = overridden(base, JobOverride(enabled=False))
     assert (off.spec.schedule, off.trigger.rules, off.spec.enabled) == ((), (), False)
-    assert overridden(base, None) is base
+    assert overridden(base, None) == (base, [])
+
+
+def test_what_does_not_fit_is_left_out_and_the_rest_of_an_override_counts() -> None:
+    base = assigned("j", "every 1s")
     zoned = replace(base, spec=base.spec.model_copy(update={"time_zone": "Europe/Berlin"}))
-    with pytest.raises(SettingsError, match="skips that time"):
-        overridden(zoned, JobOverride(schedule=("2030-03-31T02:30",)))
+    as_it_was, (reason,) = overridden(zoned, JobOverride(schedule=("2030-03-31T02:30",), timeout=5.0))
+    assert "skips that time" in reason
+    assert (as_it_was.spec.schedule, as_it_was.trigger) == (base.spec.schedule, base.trigger)
+    assert (as_it_was.spec.policy.timeout_s, as_it_was.spec.overridden) == (5.0, ("timeout",))
+    strict = replace(base, description=replace(base.description, open=False))
+    off, (reason,) = overridden(strict, JobOverride(enabled=False, params={"typo": 1}))
+    assert "typo" in reason
+    assert (off.trigger.rules, off.spec.enabled, off.spec.params) == ((), False, base.spec.params)
+    assert off.spec.overridden == ("enabled",)
 
 
 @pytest.mark.slow

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import InvalidName, SettingsError
-from leaderjob.etcd import AmbiguousWrite, Etcd
+from leaderjob.etcd import AmbiguousWrite, Etcd, ValueTooLarge
 from leaderjob.recipes import (
     AlreadyReported,
     Progress,
@@ -257,10 +259,21 @@ def test_bad_input_is_refused_and_foreign_values_are_left_alone(etcd: EmbeddedEt
                 with pytest.raises(InvalidName):
                     Progress(client, name, namespace=namespace)
             progress = Progress(client, "odd", namespace=namespace)
-            for percent in (-1, 100.1, float("nan"), float("inf")):
+            wrong: tuple[Any, ...] = (-1, 100.1, float("nan"), float("inf"), "half")
+            for percent in wrong:
                 with pytest.raises(SettingsError, match="0 to 100"):
                     await progress.set(percent)
             assert await progress.latest() is None
+            async with Progress(client, "sound", namespace=namespace).reporting(session) as reporter:
+                reporter.set(Decimal(50), "half of it")
+                with pytest.raises(SettingsError, match="half a character"):
+                    reporter.set(60, os.fsdecode(b"caf\xe9"))
+                with pytest.raises(ValueTooLarge):
+                    reporter.set(60, "x" * 2_000_000)
+            assert not session.is_lost
+            last = await Progress(client, "sound", namespace=namespace).latest()
+            assert last is not None
+            assert (last.percent, last.message, last.state) == (50, "half of it", "ended")
             key = f"/leaderjob/{namespace}/reports/odd/latest"
             strange = b'{"v": 1, "percent": 3, "message": "", "state": "tired", "on_lease": false}'
             for value in (b"7 %", strange):

@@ -64,7 +64,15 @@ def test_a_command_gets_the_item_and_its_end_decides(line: CommandLine) -> None:
     line.run("push", "work")
     failed = line.run("pop", *FAIL)
     assert (failed.returncode, "ended with 7: the item was given back" in failed.stderr) == (7, True)
+    assert line.run("pop", "--", "no-such-command").returncode == 127, "which is no try of the item"
     assert line.pop("sh", "-c", 'cat; echo " $LEADERJOB_ITEM_TRIES"') == "work 2\n"
+    assert line.run("length").stdout == "0\n"
+
+
+def test_a_command_may_use_leaderjob_itself(line: CommandLine) -> None:
+    line.run("push", "work")
+    again = f"{sys.executable} -m leaderjob queue push {' '.join(line.place)} other more"
+    assert line.run("pop", "--", "sh", "-c", again).returncode == 0
     assert line.run("length").stdout == "0\n"
 
 
@@ -128,6 +136,7 @@ def test_wrong_usage_ends_with_two(line: CommandLine) -> None:
         ["queue", "push", *line.place, "Q", "x"],
         ["queue", "pop", *line.place, "q", "--wait", "soon"],
         ["queue", "pop", *line.place, "q", "--max-tries", "0"],
+        ["queue", "pop", *line.place, "q", "--wiat", "sh"],
         ["queue"],
     ):
         assert said(arguments).returncode == 2, arguments

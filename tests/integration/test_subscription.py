@@ -99,6 +99,22 @@ def test_a_second_reader_takes_it_over_and_the_first_is_told(etcd: EmbeddedEtcd,
     run_with_streams(main())
 
 
+def test_a_cursor_that_is_moved_twice_at_once_does_not_move_back(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            topic = Topic(client, "orders", namespace=namespace)
+            reader = await topic.subscription("billing")
+            await publish(topic, "1", "2", "3")
+            one, _, three = await read(reader, 3)
+            await asyncio.gather(reader.handled(three), reader.handled(one))
+            await publish(topic, "4")
+            (next_one,) = await read(await topic.subscription("billing"), 1)
+            assert isinstance(next_one, Message)
+            assert next_one.value == b"4"
+
+    run_with_streams(main())
+
+
 @pytest.mark.parametrize("done", [True, False])
 def test_a_cursor_is_moved_once_though_there_was_no_answer(
     etcd: EmbeddedEtcd, namespace: str, done: bool

@@ -129,7 +129,7 @@ def test_nothing_of_it_is_left_at_its_end(mark: str) -> None:
 
 
 def test_it_is_dead_when_trust_ends_and_had_its_notice(told: Told, mark: str) -> None:
-    async def main() -> tuple[float, float, int]:
+    async def main() -> tuple[float, float]:
         code = f"signal.signal(signal.SIGTERM, lambda *_: {says(told, 'term')}); {says(told, 'up')}\nwhile True: time.sleep(1000)"
         until = boottime() + 60
         running = asyncio.create_task(
@@ -138,13 +138,52 @@ def test_it_is_dead_when_trust_ends_and_had_its_notice(told: Told, mark: str) ->
         assert await told.line() == b"up"
         until = boottime() + 1.5
         assert await told.line() == b"term"
-        return until, boottime(), await running
+        term_at = boottime()
+        with pytest.raises(CommandLost, match="was stopped"):
+            await running
+        return until, term_at
 
-    until, term_at, code = run_async(main())
-    assert code == 128 + signal.SIGKILL
+    until, term_at = run_async(main())
     assert until - 0.4 <= term_at < until
     assert boottime() >= until
     assert marked.alive(mark) == []
+
+
+def test_who_heeds_the_notice_and_ends_with_zero_has_not_come_to_its_end(told: Told) -> None:
+    async def main() -> None:
+        code = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); {says(told, 'up')}; time.sleep(1000)"
+        until = boottime() + 60
+        running = asyncio.create_task(
+            run_command(python(code), trusted_until=lambda: until, notice_s=20, grace_s=30)
+        )
+        assert await told.line() == b"up"
+        until = boottime() + 10
+        with pytest.raises(CommandLost, match="was stopped"):
+            await running
+
+    run_async(main(), timeout_s=9)
+
+
+def test_its_grace_may_be_longer_than_trust_lasts_without_another_keepalive(told: Told) -> None:
+    async def main() -> None:
+        code = (
+            f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(2.5), {says(told, 'done')}, sys.exit(0)))"
+        )
+        running = asyncio.create_task(
+            run_command(
+                python(f"{code}; {says(told, 'up')}; time.sleep(1000)"),
+                trusted_until=lambda: boottime() + 1.5,
+                notice_s=0.1,
+                grace_s=30,
+            )
+        )
+        assert await told.line() == b"up"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await told.line() == b"done"
+
+    run_async(main(), timeout_s=20)
 
 
 def test_it_is_not_started_once_trust_has_ended(told: Told) -> None:
