@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from leaderjob.errors import SettingsError
 from leaderjob.places import Place, Places
@@ -48,7 +49,10 @@ class LivenessListener:
     # A thread of its own, whose descriptors are its own too. When a process is killed, the kernel takes its memory
     # apart (5 ms for 60 MB) before it closes what the threads have in common; what one thread has alone it closes
     # when that thread ends, in a tenth of the time, so that others learn of the death as much earlier. This is
-    # why the thread may not touch the event loop: the loop's descriptors are others here.
+    # why the thread may not touch the event loop: the loop's descriptors are others here. And it may not be the one in
+    # which Python happens to collect garbage: a socket that is closed by that would be another one here.
+
+    _open: ClassVar[int] = 0
 
     def __init__(self, replica: str, incarnation: str, host: str, port: int = 0) -> None:
         self._hello = json.dumps({"replica": replica, "incarnation": incarnation}).encode() + b"\n"
@@ -62,6 +66,8 @@ class LivenessListener:
         """:raises SettingsError: the port is in use, or the host is none of this machine's."""
         self._tick()
         self._stopped, self._stop = os.pipe()
+        LivenessListener._open += 1
+        gc.disable()
         bound: Future[int] = Future()
         self._thread = threading.Thread(
             target=self._serve, args=(self._stopped, bound), name="liveness port", daemon=True
@@ -85,6 +91,9 @@ class LivenessListener:
         if self._thread is not None:
             os.close(self._stop)
             self._thread.join(_END_WITHIN_S)
+            LivenessListener._open -= 1
+            if not LivenessListener._open:
+                gc.enable()
             if not self._thread.is_alive():
                 os.close(self._stopped)
             self._thread = None
@@ -112,6 +121,7 @@ class LivenessListener:
 
     def _tick(self) -> None:
         self._ticked_at = monotonic()
+        _collect_garbage()
         self._next_tick = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def _listen(self) -> socket.socket:
@@ -128,6 +138,15 @@ class LivenessListener:
                 f"({error.strerror}), where others see whether this process is there: free the port (perhaps this "
                 "replica runs already), set another one, or 0 to let the system choose"
             ) from error
+
+
+def _collect_garbage() -> None:
+    """As Python does it by itself otherwise, but here, and not in whichever thread it falls due."""
+    due = [count > limit for count, limit in zip(gc.get_count(), gc.get_threshold(), strict=True)]
+    for generation in (2, 1, 0):
+        if due[generation]:
+            gc.collect(generation)
+            return
 
 
 class _Streams:

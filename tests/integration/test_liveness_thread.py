@@ -1,6 +1,7 @@
 """The thread that serves the liveness port: what it has of its own, and what becomes of it when things go wrong."""
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -204,3 +205,27 @@ def test_what_goes_wrong_before_the_port_is_bound_is_raised(monkeypatch: pytest.
                 pass
 
     run_async(main(), timeout_s=5)
+
+
+def test_garbage_is_collected_by_the_event_loop_and_never_by_it() -> None:
+    """What is closed by that, a forgotten socket say, is another descriptor in that thread."""
+    collected_in = set()
+
+    class Forgotten:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            collected_in.add(threading.current_thread().name)
+
+    async def main() -> None:
+        async with listener(), listener():
+            assert not gc.isenabled()
+            for _ in range(2 * gc.get_threshold()[0]):
+                Forgotten()
+            while not collected_in:
+                await asyncio.sleep(0.01)
+        assert gc.isenabled()
+
+    run_async(main(), timeout_s=10)
+    assert collected_in == {threading.main_thread().name}
