@@ -166,8 +166,7 @@ def test_after_the_death_of_a_replica_nothing_is_left_of_its_groups(
             os.kill(guard, signal.SIGKILL)
         replica.kill()
     assert gone_within(guard, 2.0)
-    if too:
-        assert not gone_within(hidden, 0.1), "nothing else finds it"
+    if too:  # nothing else finds it than this, here or in any other replica that begins meanwhile
         kill_leftovers()
         assert gone_within(hidden, 2.0)
         kill_leftovers()
