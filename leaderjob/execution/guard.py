@@ -13,7 +13,7 @@ After its replica's death it stays for a while, to attest to whoever connects th
 """
 # Its worker waits for what is imported here, and its memory is counted: no pathlib (a fifth of it), no socket, no
 # typing; and json while the worker starts.
-# ruff: noqa: PLC0415, PTH106, PTH123, PTH208
+# ruff: noqa: PLC0415, PTH106, PTH123
 
 import _socket
 import ctypes
@@ -24,9 +24,13 @@ import select
 import signal
 import time
 
+if __package__:
+    from leaderjob.execution.process_tree import descendants, is_descendant, kill_if
+else:  # it runs, and finds the file beside this one
+    from process_tree import descendants, is_descendant, kill_if  # type: ignore[import-not-found,no-redef]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
 POLL_S = 0.1  # poll(2) does not count suspend, CLOCK_BOOTTIME does: look at the clock this often
@@ -46,64 +50,6 @@ class SpawnFailed(Exception):
 
 def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def parent_of(pid: int) -> int:
-    """The parent's pid, or 0 if there is no such process (any more) or it is hidden from this user."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0
-
-
-def all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def descendants(root: int) -> list[int]:
-    """Every process below ``root``, parents before their children."""
-    children: dict[int, list[int]] = {}
-    for pid in all_pids():
-        children.setdefault(parent_of(pid), []).append(pid)
-    found: list[int] = []
-    ahead = [root]
-    while ahead:
-        below = children.pop(ahead.pop(), [])
-        found += below
-        ahead += below
-    return found
-
-
-def is_descendant(pid: int, root: int) -> bool:
-    while pid > 1:
-        pid = parent_of(pid)
-        if pid == root:
-            return True
-    return False
-
-
-def kill_if(pid: int, still_meant: "Callable[[int], bool]") -> None:
-    """SIGKILL ``pid`` if it is still the process that is meant: a pid can be given to another one at any time,
-    and what is checked after a descriptor of it was opened is true of the process that the signal goes to."""
-    descriptor = None
-    try:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):  # an old kernel, a strict sandbox
-                return
-        if not still_meant(pid):
-            return
-        if descriptor is None:
-            os.kill(pid, signal.SIGKILL)
-        else:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return  # gone already, or out of reach: whoever asked looks again and reports what is left
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def prctl(option: int, value: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from leaderjob.clock import boottime
 from leaderjob.execution.cgroup import is_populated, kill_cgroup
-from leaderjob.execution.guard import all_pids, descendants, is_descendant, kill_if
+from leaderjob.execution.process_tree import all_pids, descendants, is_descendant, kill_if
 
 MARK = "LEADERJOB_RUN_MARK"
 

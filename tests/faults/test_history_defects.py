@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.execution.guard import parent_of
+from leaderjob.execution.process_tree import parent_of
 from leaderjob.records.view import View
 from tests.faults.history import Intervention, What
 from tests.faults.history.scene import Scene, scene

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.execution.guard import parent_of
+from leaderjob.execution.process_tree import parent_of
 from leaderjob.model.run import Attempt, Outcome, Run
 from leaderjob.records.keys import Kind
 from leaderjob.records.view import View

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.execution.guard import parent_of
+from leaderjob.execution.process_tree import parent_of
 from leaderjob.model.run import Outcome
 from tests.support.replicas import SHORT_TTL_S, Cluster, told, wait_for, witnessed
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_without_a_walk_through_proc_the_group_kills_what_has_fled_the_workers_s
         f"import sys; sys.path.append({folder!r}); import guard; guard.descendants = lambda root: []\n"
         "guard.REAP_BOUND_S = 2.0; guard.main(sys.argv[1:])\n"
     )
-    monkeypatch.setattr("leaderjob.execution.guard.__file__", str(blind))
+    monkeypatch.setattr("leaderjob.execution.start_guard.__file__", str(blind))
 
     async def main() -> tuple[Exit, int]:
         async with guarded(tmp_path, HIDES) as process:
@@ -169,9 +170,13 @@ def test_after_the_death_of_a_replica_nothing_is_left_of_its_groups(
     if too:  # nothing else finds it than this, here or in any other replica that begins meanwhile
         kill_leftovers()
         assert gone_within(hidden, 2.0)
-        kill_leftovers()
     assert gone_within(hidden, 0.0)
-    assert not group.exists()
+    give_up_at = time.monotonic() + 2.0
+    while group.exists():  # the kernel lets go of it a moment after the last process in it
+        assert time.monotonic() < give_up_at, "nobody removes the group"
+        time.sleep(0.01)
+        if too:
+            kill_leftovers()
 
 
 @needs_cgroup

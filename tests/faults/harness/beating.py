@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderjob import JobContext, job
-from leaderjob.execution.guard import parent_of
+from leaderjob.execution.process_tree import parent_of
 from tests.support.jobs.witnessed import witness
 
 BEAT_S = 0.02

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from leaderjob.execution.guard import all_pids, descendants, parent_of
+from leaderjob.execution.process_tree import all_pids, descendants, parent_of
 
 _GUARD = b"execution/start_guard.py"
 

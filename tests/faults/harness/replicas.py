@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from leaderjob.execution.guard import descendants
+from leaderjob.execution.process_tree import descendants
 from leaderjob.records.view import View
 from tests.faults.harness.aside import Aside
 from tests.faults.harness.children import guards_of, is_alive, send, workers_of

@@ -18,7 +18,7 @@ from leaderjob.clock import boottime
 from leaderjob.engine import admission, dispatch, publication
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Compare, KeyValue, Op
-from leaderjob.execution import guard, guarded, start_guard
+from leaderjob.execution import guard, guarded, process_tree, start_guard
 from leaderjob.model.artifact import Pointer, Staged
 from leaderjob.model.run import Run
 from leaderjob.model.term import Term
@@ -126,6 +126,7 @@ def no_reaping() -> None:
     source = source.replace("for limit in (self._kill_at, self.deadline)", "for limit in (self._kill_at,)")
     careless = Path(tempfile.mkdtemp(dir=Path.cwd()))
     (careless / "guard.py").write_text(source)
+    shutil.copy(str(process_tree.__file__), careless)
     start = shutil.copy(str(start_guard.__file__), careless)
     patch(guarded, "start_guard", SimpleNamespace(__file__=start))
 
