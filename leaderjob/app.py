@@ -265,9 +265,11 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
             start("service manager", parts.service_manager),
         ]
         refusal = await _asked_or_refused(shutdown, parts)
+        # Office first, while everything that it needs is still there, and before anything else is done: all wait.
+        leaving = group.create_task(shutdown.unless_insisted(parts.leave()), name="leaving office")
+        await asyncio.sleep(0)
         parts.stopping()
-        # Office first, while everything that it needs is still there.
-        await shutdown.unless_insisted(parts.leave())
+        await leaving
         election.cancel()
         await asyncio.wait([election])
         for task in serving:

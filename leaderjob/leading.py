@@ -300,9 +300,10 @@ class Leading:
             # Here the term's work has stopped, so office may go to the next one.
             self.leadership = None
             self._stepdown = None
-            self._membership.set(role=Role.FOLLOWER)
             with suppress(EtcdError):
                 await election.resign(leadership, stepdown.reason or "resigned")
+            # Not before: whoever is next waits for the one write, and not for the other.
+            self._membership.set(role=Role.FOLLOWER)
             emit(Events.TERM_ENDED, term=leadership.term.token, reason=leadership.reason)
 
     async def _catch_up(self, leadership: Leadership) -> None:
