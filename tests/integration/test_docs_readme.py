@@ -2,11 +2,9 @@
 
 import ast
 import inspect
-import re
 import textwrap
 import types
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +14,10 @@ from leaderjob import recipes
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Session
+from tests.support.examples import ROOT, examples_of
 from tests.support.streams import run_with_streams
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 
 
 class Limits(BaseModel):
@@ -27,7 +26,7 @@ class Limits(BaseModel):
 
 def test_every_example_of_a_recipe_runs(own_etcd: EmbeddedEtcd, capsys: pytest.CaptureFixture[str]) -> None:
     section = README.read_text().split("\n## Recipes\n")[1].split("\n## ")[0]
-    examples = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    examples = examples_of(section)
     lines = [line for example in examples for line in example.splitlines()]
     assert len(examples) == section.count("\n[**"), "each recipe has one"
     source = "async def everything(session):\n" + textwrap.indent("\n".join(lines), "    ")
