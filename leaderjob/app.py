@@ -13,13 +13,15 @@ work, office, the lease, then what serves, then the listener.
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from leaderjob.api.server import ReplicaServer
-from leaderjob.catalog.catalog import Catalog, describe
+from leaderjob.assigning import assign
+from leaderjob.catalog.catalog import describe
 from leaderjob.clock import utcnow
 from leaderjob.cluster.history import HistoryCheck
 from leaderjob.cluster.identity import Identity
@@ -28,7 +30,6 @@ from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.preflight import refuse_old_release, refuse_short_ttl, refuse_without_permission
 from leaderjob.cluster.reachability import Reachability
 from leaderjob.connecting import connect, replica_certificates
-from leaderjob.engine.office import Assignment
 from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.etcd import Etcd
 from leaderjob.execution.cgroup import kill_leftovers
@@ -46,7 +47,6 @@ from leaderjob.records.keys import Keys
 from leaderjob.results.activation import Activation
 from leaderjob.results.server import BlobServer
 from leaderjob.results.store import Store
-from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.serving.follower import Follower
 from leaderjob.serving.followers import follow_all
 from leaderjob.serving.served import served_sequences
@@ -138,23 +138,13 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
     etcd = await _open_etcd(stack, settings, redaction, keys)
     store, activation = _open_store(stack, settings)
     await asyncio.to_thread(kill_leftovers)
-    queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
-    certificates = replica_certificates(settings.tls)
-    if certificates is not None:
-        certificates.check_among_peers(listening.advertised_host)
-    tls = Fresh(certificates, CertificateFiles.client_context) if certificates is not None else None
-    blobs = BlobServer(store, http.host, http.port, certificates=certificates)
-    stack.push_async_callback(asyncio.to_thread, blobs.close)
-    _, http_port = blobs.start()
-    grpc_server = await stack.enter_async_context(
-        ReplicaServer(settings.replica.id, queries, listening.bind, certificates=certificates)
-    )
-    feed = Feed(etcd, keys)
+    ports = await _open_ports(stack, settings, listening, http, store)
     addresses = {
-        "grpc": listening.advertise(grpc_server.port),
-        "http": http.advertise(http_port),
+        "grpc": ports.grpc,
+        "http": ports.http,
         "liveness": join(listening.advertised_host, liveness.port),
     }
+    feed = Feed(etcd, keys)
     membership = await _join(etcd, keys, feed, _member(settings, incarnation, addresses), settings.state_dir)
     reachability = Reachability(feed, membership, ttl_s=timing.ttl_s)
     may_take_over_fast = (
@@ -188,19 +178,19 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
             membership=membership,
             store=store,
             activation=activation,
-            queries=queries,
+            queries=ports.queries,
             reference=description.spec.reference if description and description.spec.has_query else None,
             history=lambda: leading.history_id,
             keep=settings.results.keep,
             max_total_bytes=MAX_RESULT_BYTES,
-            tls=tls.get if tls is not None else None,
+            tls=ports.tls,
         )
 
     probes = Probes(leading=leading, feed=feed, membership=membership, release=__version__)
     etcd.connection.on_round_trip = probes.metrics.round_trip
     stack.callback(listen(probes.metrics.tell))
     for path, route in probes.routes().items():
-        blobs.add_route(path, route)
+        ports.blobs.add_route(path, route)
 
     def stopping() -> None:
         probes.stopping()
@@ -217,6 +207,41 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         refused=membership.refused,
         stopping=stopping,
         leave=leading.leave,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """Where others ask. :param grpc: as advertised, and so ``http``. :param tls: what to ask them with, if anything."""
+
+    grpc: str
+    http: str
+    queries: QueryPool
+    blobs: BlobServer
+    tls: Callable[[], ssl.SSLContext] | None
+
+
+async def _open_ports(
+    stack: AsyncExitStack, settings: Settings, listening: Listening, http: Listening, store: Store
+) -> _Ports:
+    """:raises SettingsError: an address is in use, or a certificate cannot be used."""
+    queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
+    certificates = replica_certificates(settings.tls)
+    if certificates is not None:
+        certificates.check_among_peers(listening.advertised_host)
+    tls = Fresh(certificates, CertificateFiles.client_context) if certificates is not None else None
+    blobs = BlobServer(store, http.host, http.port, certificates=certificates)
+    stack.push_async_callback(asyncio.to_thread, blobs.close)
+    _, http_port = blobs.start()
+    server = await stack.enter_async_context(
+        ReplicaServer(settings.replica.id, queries, listening.bind, certificates=certificates)
+    )
+    return _Ports(
+        grpc=listening.advertise(server.port),
+        http=http.advertise(http_port),
+        queries=queries,
+        blobs=blobs,
+        tls=tls.get if tls is not None else None,
     )
 
 
@@ -338,42 +363,6 @@ def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> 
         addresses=addresses,
         priority=Priority(settings.replica.priority),
     )
-
-
-def assign(catalog: Catalog, settings: Settings) -> dict[str, Assignment]:
-    """The jobs as this replica would run them: the module's definition, and what settings override.
-
-    A schedule that cannot be parsed costs its job the schedule, and nobody else anything.
-
-    :raises SettingsError: an override names no job.
-    """
-    for failure in catalog.failures:
-        emit(Events.JOB_FAILED_TO_LOAD, module=failure.module, reason=failure.reason, trace=failure.traceback)
-    known = {description.spec.name for description in catalog.jobs}
-    for name in settings.overrides:
-        if name not in known and not catalog.failures:
-            raise SettingsError(
-                f"setting 'overrides.{name}': no job is called that; known are {', '.join(sorted(known))}"
-            )
-    assignments = {}
-    for description in catalog.jobs:
-        spec = description.spec
-        override = settings.overrides.get(spec.name)
-        if override is not None:
-            changes: dict[str, object] = {"params": {**spec.params, **override.params}}
-            if override.schedule is not None:
-                changes["schedule"] = override.schedule
-            if override.timeout is not None:
-                changes["policy"] = spec.policy.model_copy(update={"timeout_s": override.timeout})
-            spec = spec.model_copy(update=changes)
-        try:
-            trigger = parse_schedule(spec.schedule, job=spec.name, time_zone=spec.time_zone)
-        except SettingsError as error:
-            emit(Events.JOB_SCHEDULE_INVALID, job=spec.name, reason=error)
-            spec = spec.model_copy(update={"schedule_error": str(error)})
-            trigger = parse_schedule((), job=spec.name)
-        assignments[spec.name] = Assignment(spec, description, trigger)
-    return assignments
 
 
 def _open_store(stack: AsyncExitStack, settings: Settings) -> tuple[Store, Activation]:
