@@ -9,7 +9,7 @@ from leaderjob.etcd.connection import Connection
 from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRefused, ValueTooLarge
 from leaderjob.etcd.lease import keep_alive_once
 from leaderjob.etcd.rpc import rpc
-from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Get, Op, Txn, TxnResult, txn_result
+from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Get, Op, Txn, TxnResult, range_result, txn_result
 from leaderjob.etcd.values import KeyValue, Newest, RangeResult, encode_key, key_range
 from leaderjob.tls import CertificateFiles
 
@@ -77,6 +77,17 @@ class Etcd:
             start = response.kvs[-1].key + b"\0"
         kvs.sort(key=lambda kv: kv.create_revision)
         return RangeResult(tuple(kvs), len(kvs), revision)
+
+    async def look(self, what: Get, *, revision: int = 0) -> RangeResult:
+        """What one :class:`Get` finds, now or at ``revision``, without a transaction: older etcd refuse those, even ones
+        that only read, once they are full.
+
+        :raises Compacted: ``revision`` is no longer there. :raises EtcdError: see ``Connection.call``.
+        """
+        request = rpc.RangeRequest(revision=revision)
+        what.write_range(request)
+        response = await self._read(request)
+        return range_result(response, revision or response.header.revision)
 
     async def _read(self, request: Any) -> Any:
         past = request.revision

@@ -81,7 +81,8 @@ class LeaseNotFound(EtcdError):
 
 
 class NoSpace(EtcdError):
-    """etcd's database quota is used up: grants and puts are refused until space is freed."""
+    """etcd's database quota is used up: grants and puts are refused until space is freed. The write that took the last
+    room is told so too, though it is done: see ``full.py``."""
 
     exit_code = 1
 

@@ -15,7 +15,8 @@ from leaderjob.clock import boottime
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd.client import Etcd
 from leaderjob.etcd.errors import AmbiguousWrite, Compacted, EtcdError, EtcdUnavailable, NoSpace
-from leaderjob.etcd.txn import Delete, Get, Op, Put, modified_at
+from leaderjob.etcd.full import in_doubt, look_after_no_space
+from leaderjob.etcd.txn import Delete, Get, Op, Put, Txn, TxnResult, modified_at
 from leaderjob.etcd.values import KeyValue
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
@@ -92,40 +93,55 @@ class Transaction:
             return True
         for key in self._writes:
             await self._find(key)
-        keys = list(self._writes)
         compares = [modified_at(key, _modified(found)) for key, found in self._read.items()]
         ops: list[Op] = list(self._writes.values())
-        keys = list(self._read)
         unanswered: AmbiguousWrite | None = None
         while True:
-            try:
-                result = await self._etcd.txn(compares, ops, [Get(key) for key in keys])
-            except AmbiguousWrite as error:
-                if not self._cannot_be_done_twice():
-                    raise
-                unanswered = error
-            except EtcdError as error:
-                if unanswered is None:
-                    raise
-                if not isinstance(error, EtcdUnavailable | NoSpace):
-                    raise unanswered from error
-            else:
-                if result.succeeded or unanswered is None:
-                    return result.succeeded
-                now = {key: result.range(index).first for index, key in enumerate(keys)}
-                done = self._was_done(now, unanswered)
+            result, unanswered = await self._send(Txn(tuple(compares), tuple(ops), self._reads), unanswered)
+            if unanswered is None:
+                return result is not None and result.succeeded
+            if result is not None:
+                done = result.succeeded or self._was_done(result, unanswered)
                 if done is not None:
                     return done
+                if not self._cannot_be_done_twice():
+                    raise unanswered
             if boottime() >= give_up_at:
                 raise unanswered
             await asyncio.sleep(_PAUSE_BEFORE_RESEND_S)
+
+    async def _send(
+        self, txn: Txn, unanswered: AmbiguousWrite | None
+    ) -> tuple[TxnResult | None, AmbiguousWrite | None]:
+        """What etcd says to it, if it says anything; and what is not known of this or an earlier try."""
+        try:
+            return await self._etcd.txn(txn.compares, txn.success, txn.failure), unanswered
+        except AmbiguousWrite as error:
+            if not self._cannot_be_done_twice():
+                raise
+            return None, error
+        except NoSpace:
+            changed = await look_after_no_space(self._etcd, txn.compares, self._reads)
+            if changed is None and unanswered is None:
+                raise
+            return changed, unanswered or in_doubt(self._etcd)
+        except EtcdError as error:
+            if unanswered is None:
+                raise
+            if not isinstance(error, EtcdUnavailable):
+                raise unanswered from error
+            return None, unanswered
+
+    @property
+    def _reads(self) -> tuple[Get, ...]:
+        return tuple(Get(key) for key in self._read)
 
     def _cannot_be_done_twice(self) -> bool:
         """Whether the same commit is surely refused once it was done. Where all that it writes was absent, others
         may have deleted it again since, and then it would not be."""
         return any(self._read[key] is not None or self._is_receipt(key) for key in self._writes)
 
-    def _was_done(self, now: dict[str, KeyValue | None], unanswered: AmbiguousWrite) -> bool | None:
+    def _was_done(self, refused: TxnResult, unanswered: AmbiguousWrite) -> bool | None:
         """Whether the commit that got no answer was done, now that the same one was refused; None: not yet, but
         it may still be.
 
@@ -134,6 +150,7 @@ class Transaction:
 
         :raises AmbiguousWrite: what the keys are now does not tell, and never will.
         """
+        now = {key: refused.range(index).first for index, key in enumerate(self._read)}
         receipt = next((key for key in self._created if self._is_receipt(key)), None)
         if receipt is not None and now[receipt] is not None:
             return True

@@ -34,6 +34,14 @@ class Compare:
         message.key, message.range_end = key_range(self.key, prefix=self.prefix)
         setattr(message, self.target, self.operand)
 
+    def equals(self, found: KeyValue | None) -> bool:
+        """Whether the key, as it was found, has what this compares it with; for one key and the operator ``=``."""
+        if self.prefix or self.operator != "=":
+            raise TypeError(f"{self} asks for more than whether one key is as it was")
+        if found is None:
+            return self.target != "value" and self.operand == 0
+        return bool(getattr(found, self.target) == self.operand)
+
 
 def absent(key: str) -> Compare:
     """The key does not exist."""
@@ -103,7 +111,10 @@ class Get:
     count_only: bool = False
 
     def write(self, message: Any) -> None:
-        get = message.request_range
+        self.write_range(message.request_range)
+
+    def write_range(self, get: Any) -> None:
+        """Into an empty ``RangeRequest``."""
         get.key, get.range_end = key_range(self.key, prefix=self.prefix)
         if self.newest:
             get.limit = self.newest

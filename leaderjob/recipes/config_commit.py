@@ -1,30 +1,14 @@
 """One change of a configuration, committed once or not at all, whether or not etcd's answer arrives."""
 
-import asyncio
 from collections.abc import Sequence
 
 from leaderjob.clock import boottime
-from leaderjob.etcd import (
-    AmbiguousWrite,
-    Compare,
-    Delete,
-    Etcd,
-    EtcdError,
-    EtcdUnavailable,
-    Get,
-    KeyValue,
-    NoSpace,
-    Op,
-    Put,
-    absent,
-    modified_at,
-)
+from leaderjob.etcd import Compare, Delete, Etcd, Get, KeyValue, Op, Put, absent, modified_at
 from leaderjob.recipes.config_record import ConfigEntry, Document, Keys
+from leaderjob.recipes.settled import until_answered
 
 MAX_KEPT = 100
 """Entries of a history. The transaction of a change deletes all that are older, so they have to fit into it."""
-
-_PAUSE_BEFORE_RESEND_S = 0.1
 
 
 async def commit(
@@ -45,27 +29,21 @@ async def commit(
     past = range(max(1, entry.number - MAX_KEPT), entry.number - keep + 1)
     ops: list[Op] = [Put(keys.current, document.to_bytes()), Put(own, entry.to_bytes())]
     ops += [Delete(keys.entry(number)) for number in past]
-    unanswered: AmbiguousWrite | None = None
-    while True:
-        try:
-            result = await etcd.txn(compares, ops, [Get(own), Get(keys.history, prefix=True, newest=1)])
-        except AmbiguousWrite as error:
-            unanswered = error
-        except EtcdError as error:
-            if unanswered is None or not isinstance(error, EtcdUnavailable | NoSpace):
-                raise unanswered or error from error
-        else:
-            if result.succeeded or unanswered is None:
-                return result.succeeded
-            own_entry, newest = result.range(0).first, result.range(1).first
-            if own_entry is not None:
-                return own_entry.value == entry.to_bytes()
-            if newest is not None and not _is_before(keys, newest, entry):
-                raise unanswered  # it may have been there, and deleted since by later changes
-            return False
-        if boottime() >= give_up_at:
-            raise unanswered
-        await asyncio.sleep(_PAUSE_BEFORE_RESEND_S)
+    answer = await until_answered(
+        etcd,
+        compares,
+        ops,
+        [Get(own), Get(keys.history, prefix=True, newest=1)],
+        patience_s=max(0.0, give_up_at - boottime()),
+    )
+    if answer.result.succeeded or answer.unanswered is None:
+        return answer.result.succeeded
+    own_entry, newest = answer.result.range(0).first, answer.result.range(1).first
+    if own_entry is not None:
+        return own_entry.value == entry.to_bytes()
+    if newest is not None and not _is_before(keys, newest, entry):
+        raise answer.unanswered  # it may have been there, and deleted since by later changes
+    return False
 
 
 def _is_before(keys: Keys, found: KeyValue, entry: ConfigEntry) -> bool:

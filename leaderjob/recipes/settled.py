@@ -12,11 +12,13 @@ from leaderjob.etcd import (
     Etcd,
     EtcdError,
     EtcdUnavailable,
+    Get,
     NoSpace,
     Op,
     RequestRefused,
     TxnResult,
 )
+from leaderjob.etcd.full import in_doubt, look_after_no_space
 from leaderjob.recipes.session import Session
 
 PATIENCE_S = 10.0
@@ -24,7 +26,8 @@ _PAUSE_S = 0.1
 
 
 class Answer(NamedTuple):
-    """What came of it. ``unanswered``: an earlier try was not answered, so what failed now may have been done then."""
+    """What came of it. ``unanswered``: an earlier try was not answered, or found no room, which does not tell; so what
+    failed now may have been done then."""
 
     result: TxnResult
     unanswered: AmbiguousWrite | None
@@ -34,9 +37,9 @@ async def until_answered(
     etcd: Etcd,
     compares: Sequence[Compare],
     success: Sequence[Op],
-    failure: Sequence[Op],
+    failure: Sequence[Get],
     *,
-    patience_s: float = PATIENCE_S,
+    patience_s: float | None = None,
 ) -> Answer:
     """Send one transaction, and send it again where it got no answer.
 
@@ -45,18 +48,25 @@ async def until_answered(
     that; so does the absence of a key that ``success`` creates, together with a compare on a key that is never deleted
     and is written by all who delete the former.
 
-    :param patience_s: after so many seconds without an answer it is given up.
+    :param compares: each of one key, with ``=``. :param failure: what to read where they do not hold.
+    :param patience_s: after so many seconds without an answer it is given up; None: :data:`PATIENCE_S`.
     :raises AmbiguousWrite: it was given up: it may be done, not done, or be done later.
     :raises EtcdError: nothing was written.
     """
-    give_up_at = boottime() + patience_s
+    give_up_at = boottime() + (PATIENCE_S if patience_s is None else patience_s)
     unanswered: AmbiguousWrite | None = None
     while True:
         try:
             return Answer(await etcd.txn(compares, success, failure), unanswered)
         except AmbiguousWrite as error:
             unanswered = error
-        except (EtcdUnavailable, NoSpace):
+        except EtcdUnavailable:
+            if unanswered is None:
+                raise
+        except NoSpace:
+            changed = await look_after_no_space(etcd, compares, failure)
+            if changed is not None:
+                return Answer(changed, unanswered or in_doubt(etcd))
             if unanswered is None:
                 raise
         except EtcdError as error:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from leaderjob.errors import NotFound, SettingsError
-from leaderjob.etcd import AmbiguousWrite, Etcd, Get, NoSpace, Put, RangeResult, absent, modified_at
+from leaderjob.etcd import AmbiguousWrite, Etcd, Get, Put, RangeResult, absent, modified_at
 from leaderjob.names import check_name
 from leaderjob.recipes.errors import Unsettled
 from leaderjob.recipes.place import place
@@ -83,19 +83,12 @@ class Topic:
             self._note(look.range(0), look.revision)
         while True:
             begun = self._revision
-            try:
-                answer = await until_answered(
-                    self._etcd,
-                    [modified_at(trimmed_key, self._seen or 0), absent(key)],
-                    [Put(key, value)],
-                    [Get(trimmed_key), Get(key)],
-                )
-            except NoSpace:
-                # A write that took the last room can be done and told to have found none (etcd #16659).
-                stored = await self._etcd.get(key)
-                if stored is None:
-                    raise
-                return stored.mod_revision
+            answer = await until_answered(
+                self._etcd,
+                [modified_at(trimmed_key, self._seen or 0), absent(key)],
+                [Put(key, value)],
+                [Get(trimmed_key), Get(key)],
+            )
             result = answer.result
             if result.succeeded:
                 self._revision = max(self._revision, result.revision)
