@@ -68,10 +68,6 @@ class Receipt:
                 result = await self._send(compares, ops, mine, again=unanswered is not None)
             except AmbiguousWrite as error:
                 unanswered = failed = error
-            except EtcdUnavailable as error:
-                if unanswered is None:
-                    raise
-                failed = error
             except NoSpace as full:
                 done = await self._done_all_the_same(mine)
                 if done is not None:
@@ -79,11 +75,9 @@ class Receipt:
                 if unanswered is None:
                     raise
                 failed = full
-            except RequestRefused as refused:
-                if "lease not found" not in str(refused):
-                    raise
-                failed = refused
-                await self._learn_of_the_lease(unanswered)
+            except EtcdError as error:
+                failed = error
+                await self._learn_more(error, unanswered)
             else:
                 settled = self._settle(result, mine, unanswered)
                 if settled is not None:
@@ -110,20 +104,25 @@ class Receipt:
         is not under way any more, so to look tells."""
         try:
             found = await self._session.etcd.get(self._key)
-        except EtcdUnavailable as error:
+        except EtcdError as error:
             raise AmbiguousWrite(self._session.etcd.connection.endpoint, str(error)) from error
         if found is None or found.value != mine:
             return None
         self._mod_revision = found.mod_revision
         return Committed(True, found.mod_revision)
 
-    async def _learn_of_the_lease(self, unanswered: AmbiguousWrite | None) -> None:
+    async def _learn_more(self, error: EtcdError, unanswered: AmbiguousWrite | None) -> None:
+        """Return where a write that was not done may be sent again: etcd could not be reached since an earlier try got
+        no answer, or its lease is there after all. Raise otherwise: that the earlier try may be done, if there was one."""
         try:
+            if not (isinstance(error, RequestRefused) and "lease not found" in str(error)):
+                raise error
             await self._session.renew()
-        except SessionLost:
-            if unanswered is not None:
-                raise unanswered from None
-            raise
+        except (EtcdError, SessionLost) as final:
+            if unanswered is None:
+                raise
+            if not isinstance(final, EtcdUnavailable):
+                raise unanswered from final
 
     def _settle(self, result: TxnResult, mine: bytes, unanswered: AmbiguousWrite | None) -> Committed | None:
         """What an answer tells; None: nothing, the write has to be sent again."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import AmbiguousWrite, Delete, Etcd, NoSpace, Put, absent
+from leaderjob.etcd import AmbiguousWrite, Delete, Etcd, EtcdUnavailable, NoSpace, Put, absent
 from leaderjob.recipes import ClaimLost, Queue, QueueEmpty, Session, SessionLost
 from leaderjob.recipes import receipt as receipts
 from leaderjob.recipes.receipt import Receipts
@@ -226,6 +226,40 @@ def test_a_full_etcd_takes_nothing_and_an_ack_that_it_refuses_ends_the_session(c
             assert session.is_lost
             await session.close()
             assert (await other.claim()).tries == 2
+
+    run_with_streams(main())
+
+
+def test_a_refusal_after_a_try_without_an_answer_is_not_told_as_not_done(counter: Counter) -> None:
+    async def main() -> None:
+        async with unanswered(counter) as (queue, _, client):
+            client.fates = ["later", "refused"]
+            with pytest.raises(AmbiguousWrite):
+                await queue.put(b"a")
+            assert await client.deliver_late() == [True]
+
+    run_with_streams(main())
+
+
+def test_a_lease_that_cannot_be_asked_for_after_a_try_without_an_answer_is_not_told_as_not_done(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "_SETTLE_S", 0.1)
+
+    async def main() -> None:
+        async with unanswered(counter) as (queue, session, client):
+
+            async def away(_: int, **__: float) -> int:
+                raise EtcdUnavailable([counter.endpoint], "away")
+
+            async def revoke() -> None:
+                monkeypatch.setattr(client, "keep_alive", away)
+                await client.revoke(session.lease_id)
+
+            client.fates, client.meanwhile = ["done"], revoke
+            with pytest.raises(AmbiguousWrite):
+                await queue.put(b"a")
+            assert await queue.length() == 1
 
     run_with_streams(main())
 

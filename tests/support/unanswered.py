@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from leaderjob.etcd import AmbiguousWrite, Compare, Etcd, NoSpace, Op, Put, TxnResult
+from leaderjob.etcd import AmbiguousWrite, Compare, Etcd, NoSpace, Op, Put, RequestRefused, TxnResult
 
-Fate = Literal["done", "never", "later", "took the last room", "found no room"]
+Fate = Literal["done", "never", "later", "took the last room", "found no room", "refused"]
 
 
 class Unanswered(Etcd):
@@ -44,6 +44,8 @@ class Unanswered(Etcd):
             await meanwhile()
         if fate in ("took the last room", "found no room"):
             raise NoSpace
+        if fate == "refused":
+            raise RequestRefused("etcd refused the request: permission denied")
         raise AmbiguousWrite(self.connection.endpoint, "the answer was lost")
 
     async def deliver_late(self) -> list[bool]:
