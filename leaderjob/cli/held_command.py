@@ -8,7 +8,7 @@ from leaderjob.durations import parse_duration_s
 from leaderjob.errors import InvalidDuration
 from leaderjob.execution.command import run_command
 from leaderjob.recipes import Timing
-from leaderjob.recipes.holding import Holding
+from leaderjob.recipes.tenure import Tenure
 from leaderjob.recipes.while_held import while_held
 
 TOKEN_VARIABLE = "LEADERJOB_FENCING_TOKEN"
@@ -36,7 +36,7 @@ def timing_of(ttl_s: float) -> Timing:
 
 
 async def run_while_held(
-    holding: Holding,
+    tenure: Tenure,
     command: Sequence[str],
     *,
     token: int,
@@ -46,18 +46,18 @@ async def run_while_held(
 ) -> int:
     """Run ``command`` under a guard; returns its exit code.
 
-    What ``holding`` is lost with, is lost at once: the command gets TERM while a quarter of the trust is left,
+    What ``tenure`` is lost with, is lost at once: the command gets TERM while a quarter of the trust is left,
     and KILL when none is, or when the key is known to be gone.
 
     :param grace_s: from TERM to KILL when this is cancelled. :param stdin: what it reads; None: what this process would.
     :param environment: added to this process's, with the token.
     :raises LeaderjobError: it is not held any more, and the command was killed; or it cannot be run.
     """
-    window_s = holding.session.ttl_s - holding.session.margin_s
-    async with while_held(holding):
+    window_s = tenure.session.ttl_s - tenure.session.margin_s
+    async with while_held(tenure):
         return await run_command(
             command,
-            trusted_until=_trust(holding),
+            trusted_until=_trust(tenure),
             grace_s=grace_s,
             notice_s=min(grace_s, window_s / 4),
             stdin=stdin,
@@ -65,8 +65,8 @@ async def run_while_held(
         )
 
 
-def _trust(holding: Holding) -> Callable[[], float]:
+def _trust(tenure: Tenure) -> Callable[[], float]:
     def trusted_until() -> float:
-        return holding.trusted_until if holding.trusted else 0.0
+        return tenure.trusted_until if tenure.trusted else 0.0
 
     return trusted_until

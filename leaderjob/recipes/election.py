@@ -75,7 +75,7 @@ class Election:
             proclaims=proclaims,
         )
         leadership = await campaign.win(value)
-        session.confirmations.append(leadership.confirm)
+        leadership.begin()
         session.term = leadership.term.token
         emit(
             Events.TERM_WON,
@@ -145,8 +145,6 @@ class Election:
         """
         leadership.end(reason)
         session, term = leadership.session, leadership.term
-        if leadership.confirm in session.confirmations:
-            session.confirmations.remove(leadership.confirm)
         resigned = False
         try:
             await self.etcd.txn(

@@ -8,8 +8,8 @@ from leaderjob.clock import boottime
 from leaderjob.etcd import Compare, Etcd, created_at, none_created_before
 from leaderjob.model.term import Term
 from leaderjob.recipes.errors import TermLost
-from leaderjob.recipes.holding import Holding
 from leaderjob.recipes.session import Session
+from leaderjob.recipes.tenure import Tenure
 from leaderjob.telemetry.events import Events, emit
 
 
@@ -21,7 +21,7 @@ def fence(term: Term) -> tuple[Compare, Compare]:
     )
 
 
-class Leadership(Holding):
+class Leadership(Tenure):
     """A term in office, and how long it may be trusted. Ends once, for one reason.
 
     :param confirmed_at: boot time at which the last keepalive was sent that was acknowledged before the
@@ -56,11 +56,11 @@ class Leadership(Holding):
     def lost(self) -> TermLost:
         return TermLost(f"term {self.term.token} is over: {self.reason}")
 
-    def key_is_gone(self) -> None:
+    def _key_is_gone(self) -> None:
         self.end("the election key is gone: it was deleted, or the lease ran out")
         self.session.lose(self.reason)
 
-    def tell_extended(self) -> None:
+    def _tell_extended(self) -> None:
         emit(
             Events.TRUST_EXTENDED,
             term=self.term.token,
@@ -71,13 +71,13 @@ class Leadership(Holding):
             self._at_risk = False
             emit(Events.TRUST_RESTORED, term=self.term.token)
 
-    def tell_risk(self) -> None:
+    def _tell_risk(self) -> None:
         if self._is_at_risk and not self._at_risk:
             self._at_risk = True
             left_s = round(self.trusted_until - boottime(), 1)
             emit(Events.TRUST_AT_RISK, term=self.term.token, left_s=left_s)
 
-    def tell_trust_lost(self) -> None:
+    def _tell_trust_lost(self) -> None:
         emit(Events.TRUST_LOST, term=self.term.token)
 
     @property

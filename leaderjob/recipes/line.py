@@ -10,19 +10,19 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 from leaderjob.clock import boottime
-from leaderjob.etcd import Compacted, Compare, Delete, EtcdError, Get, KeyValue, created_at
+from leaderjob.etcd import Compacted, Delete, EtcdError, Get, KeyValue, created_at
 from leaderjob.etcd.stream import stream
 from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import AlreadyHeld, HoldLost, NotAcquired, NotHeld
-from leaderjob.recipes.holding import Holding
 from leaderjob.recipes.permits import Permits
 from leaderjob.recipes.session import Session
+from leaderjob.recipes.tenure import Hold
 from leaderjob.telemetry.events import Events, emit
 
 _RELEASE_TIMEOUT_S = 1.0
 
 
-class Held(Holding):
+class Held(Hold):
     """What a place in a line has come to: a lock, or a permit. Ends once, for one reason.
 
     :param what: it is, for messages: ``lock reports``.
@@ -31,27 +31,18 @@ class Held(Holding):
     def __init__(self, session: Session, entry: Entry, *, confirmed_at: float, what: str) -> None:
         super().__init__(session.etcd, session, entry.key, entry.create_revision, confirmed_at=confirmed_at)
         self.may_return = entry.may_return
+        self.released = False
         self._what = what
-
-    @property
-    def token(self) -> int:
-        """The fencing token: grows with each holder. Hand it to whatever is written to, to refuse older ones."""
-        return self.create_revision
-
-    @property
-    def fence(self) -> Compare:
-        """Add this to a transaction, and it does nothing once this is not held any more."""
-        return created_at(self.key, self.create_revision)
 
     def lost(self) -> HoldLost:
         return HoldLost(f"{self._what} (token {self.token}) is not held any more: {self.reason}")
 
-    def tell_trust_lost(self) -> None:
+    def _tell_trust_lost(self) -> None:
         emit(Events.HOLD_LOST, key=self.key, token=self.token, reason="no keepalive was confirmed in time")
 
-    def key_is_gone(self) -> None:
+    def _key_is_gone(self) -> None:
         if not self.has_ended:
-            super().key_is_gone()
+            super()._key_is_gone()
             emit(Events.HOLD_LOST, key=self.key, token=self.token, reason=self.reason)
 
 
@@ -116,7 +107,7 @@ class Line:
             if await entry.withdraw():
                 session.stands_for.discard(self._root)
             raise
-        session.confirmations.append(held.confirm)
+        held.begin()
         return held
 
     async def release(self, held: Held) -> None:
@@ -127,9 +118,9 @@ class Line:
         :raises NotHeld: it was released already, or another one acquired it.
         """
         session = self.session
-        if held.confirm not in session.confirmations or not held.key.startswith(self._own):
+        if held.session is not session or held.released or not held.key.startswith(self._own):
             raise NotHeld(self.what)
-        session.confirmations.remove(held.confirm)
+        held.released = True
         held.end("it was released")
         released = False
         deleting = asyncio.ensure_future(

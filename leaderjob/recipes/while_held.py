@@ -4,25 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from leaderjob.recipes.holding import Holding
+from leaderjob.recipes.tenure import Tenure
 
 
 @asynccontextmanager
-async def while_held(holding: Holding) -> AsyncIterator[None]:
-    """Cancel what is inside as soon as ``holding`` ends, or may not be trusted any more.
+async def while_held(tenure: Tenure) -> AsyncIterator[None]:
+    """Cancel what is inside as soon as ``tenure`` ends, or may not be trusted any more.
 
     :raises LeaderjobError: that happened, if only at the very end; what was done inside may overlap with the work of
         the next holder.
     """
 
     async def cancel(limit: asyncio.Timeout) -> None:
-        await holding.wait_ended()
+        await tenure.wait_ended()
         limit.reschedule(0.0)
 
-    holding.check()
+    tenure.check()
     try:
         async with asyncio.timeout(None) as limit:
-            watching = asyncio.create_task(cancel(limit), name=f"cancel with {holding.key}")
+            watching = asyncio.create_task(cancel(limit), name=f"cancel with {tenure.key}")
             try:
                 yield
             finally:
@@ -31,5 +31,5 @@ async def while_held(holding: Holding) -> AsyncIterator[None]:
     except TimeoutError:
         if not limit.expired():
             raise
-        raise holding.lost() from None
-    holding.check()
+        raise tenure.lost() from None
+    tenure.check()

@@ -6,18 +6,19 @@ while the quorum has deleted the key.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import suppress
 
 from leaderjob.clock import boottime
 from leaderjob.errors import LeaderjobError
-from leaderjob.etcd import Etcd
+from leaderjob.etcd import Compare, Etcd, created_at
 from leaderjob.recipes.session import Session
 
 _CLOCK_CHECK_S = 0.5
 
 
-class Holding:
-    """An office, a lock or a permit, for as long as it lasts. Ends once, for one reason.
+class Tenure(ABC):
+    """An office, a lock, a permit or a claim, for as long as it lasts. Ends once, for one reason.
 
     :param key: the session's own. :param create_revision: of that key.
     :param confirmed_at: boot time at which the last keepalive was sent that was acknowledged before the key was
@@ -46,17 +47,22 @@ class Holding:
             self.end("the session is over" if self.session.is_lost else "the trust deadline has passed")
             raise self.lost()
 
+    @abstractmethod
     def lost(self) -> LeaderjobError:
         """The error that says so."""
-        raise NotImplementedError
 
     @property
     def has_ended(self) -> bool:
         """It was lost or given up; it may also be over without that anybody noticed: see :attr:`trusted`."""
         return self._ended.is_set()
 
+    def begin(self) -> None:
+        """Have it confirmed after each acknowledged keepalive, until it ends."""
+        self.session.confirmations.append(self.confirm)
+
     def end(self, reason: str) -> None:
         """It is over. The first reason stays."""
+        self._confirm_no_more()
         if not self._ended.is_set():
             self._reason = reason
             self._ended.set()
@@ -77,10 +83,10 @@ class Holding:
                 self.end(f"the session is lost: {await self.session.wait_lost()}")
                 break
             if not self.trusted:
-                self.tell_trust_lost()
+                self._tell_trust_lost()
                 self.end("the trust deadline has passed: no keepalive was confirmed in time")
                 break
-            self.tell_risk()
+            self._tell_risk()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, min(_CLOCK_CHECK_S, self.trusted_until - boottime()))):
                     await self._ended.wait()
@@ -92,19 +98,38 @@ class Holding:
         if self._ended.is_set():
             return  # it was given up meanwhile, and its key may be gone by that
         if found is None or found.create_revision != self.create_revision:
-            self.key_is_gone()
+            self._key_is_gone()
             return
         self.trusted_until = max(self.trusted_until, sent_at + self.session.ttl_s - self.session.margin_s)
-        self.tell_extended()
+        self._tell_extended()
 
-    def key_is_gone(self) -> None:
+    def _confirm_no_more(self) -> None:
+        with suppress(ValueError):
+            self.session.confirmations.remove(self.confirm)
+
+    def _key_is_gone(self) -> None:
         self.end("its key is gone: it was deleted, or the lease ran out")
 
-    def tell_extended(self) -> None:
+    def _tell_extended(self) -> None:  # noqa: B027 - few want to know
         """Somebody may want to know."""
 
-    def tell_risk(self) -> None:
+    def _tell_risk(self) -> None:  # noqa: B027 - few want to know
         """Asked for at least twice a second."""
 
-    def tell_trust_lost(self) -> None:
-        """Somebody may want to know."""
+    @abstractmethod
+    def _tell_trust_lost(self) -> None:
+        """Somebody wants to know."""
+
+
+class Hold(Tenure):
+    """One whose fencing token is the create revision of its key, as it is."""
+
+    @property
+    def token(self) -> int:
+        """The fencing token: grows with each holder. Hand it to whatever is written to, to refuse older ones."""
+        return self.create_revision
+
+    @property
+    def fence(self) -> Compare:
+        """Add this to a transaction, and it does nothing once somebody else may have it."""
+        return created_at(self.key, self.create_revision)
