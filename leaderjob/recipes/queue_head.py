@@ -8,7 +8,7 @@ at each look.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,6 +41,9 @@ class Head:
         """Keys in order, with their create revisions."""
         self._edge = 0
         """The create revision of the last one that was ever known: what is behind it is not known yet."""
+        self._at_edge = 0
+        """How many of the edge's revision are known, where that may not be all: who puts several in one transaction
+        gives them one revision, and a page may end among them. 0: all are."""
         self._foreign: dict[str, int] = {}
         self._looking = asyncio.Lock()
 
@@ -49,7 +52,7 @@ class Head:
         async with self._looking:
             if self._newest_first:
                 self._known.clear()
-                self._edge = 0
+                self._edge = self._at_edge = 0
             return await self._look()
 
     async def _look(self) -> Look:
@@ -57,17 +60,16 @@ class Head:
         passed: set[str] = set()
         while True:
             candidates = list(islice((key for key in self._known if key not in passed), LOOK_ITEMS))
-            reads = [Get(key) for key in candidates] or [self._next_page()]
+            page = self._next_page()
+            reads = [Get(key) for key in candidates] or [page]
             claims = Get(self._keys.claims, prefix=True, keys_only=True)
             result = await self._etcd.txn((), [claims, *reads], repeatable=True)
             first_revision = first_revision or result.revision
             claimed = await self._claimed(result.range(0).kvs)
             passed |= claimed
             if not candidates:
-                page = result.range(1).kvs
-                if not page:
+                if not self._learn(page, result.range(1).kvs):
                     return Look((), first_revision)
-                self._learn(page)
                 continue
             found = [result.range(index + 1).first for index in range(len(candidates))]
             waiting = [
@@ -79,20 +81,23 @@ class Head:
                 return Look(free, first_revision)
 
     def _next_page(self) -> Get:
+        """The next keys; again with those of the edge's revision, if not all of them are known."""
+        items, known = self._keys.items, self._at_edge
         if self._newest_first:
-            return Get(
-                self._keys.items,
-                prefix=True,
-                newest=_NEWEST_KEYS,
-                created_before=self._edge,
-                keys_only=True,
-            )
-        return Get(self._keys.items, prefix=True, oldest=_PAGE_KEYS, created_after=self._edge, keys_only=True)
+            before = self._edge + 1 if known else self._edge
+            return Get(items, prefix=True, newest=_NEWEST_KEYS + known, created_before=before, keys_only=True)
+        after = self._edge - 1 if known else self._edge
+        return Get(items, prefix=True, oldest=_PAGE_KEYS + known, created_after=after, keys_only=True)
 
-    def _learn(self, page: Iterable[KeyValue]) -> None:
+    def _learn(self, asked: Get, page: Sequence[KeyValue]) -> bool:
+        """Whether any of them was not known."""
+        known = len(self._known)
         for kv in page:
             self._edge = kv.create_revision
             self._known[kv.key] = kv.create_revision
+        is_full = len(page) == asked.newest + asked.oldest
+        self._at_edge = sum(kv.create_revision == self._edge for kv in page) if is_full else 0
+        return len(self._known) > known
 
     def _read(self, key: str, kv: KeyValue | None) -> Waiting | None:
         """The item, if it is there and is one; what is not there any more is forgotten."""

@@ -1,13 +1,15 @@
 """Queues on a real etcd: the order, one consumer per item, what is given back, and dead letters."""
 
 import asyncio
+import logging
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import InvalidName, NotFound, SettingsError
-from leaderjob.etcd import Etcd, ValueTooLarge
+from leaderjob.etcd import Etcd, Put, ValueTooLarge
 from leaderjob.recipes import ClaimLost, NotClaimed, Queue, QueueEmpty, SessionLost
+from leaderjob.recipes.queue_item import encode_new
 from tests.support.etcd import every_release
 from tests.support.queues import Counter
 from tests.support.streams import run_with_streams
@@ -57,6 +59,23 @@ def test_more_items_than_a_consumer_knows_at_a_time_keep_their_order(counter: Co
             assert [(await queue.get()).id for _ in range(260)] == stored[:-40]
             with pytest.raises(QueueEmpty):
                 await queue.get(wait_s=0)
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize(("newest_first", "transactions"), [(False, 3), (True, 1)])
+def test_items_that_one_transaction_put_are_all_found_wherever_a_page_ends(
+    counter: Counter, newest_first: bool, transactions: int
+) -> None:
+    async def main() -> None:
+        async with counter.consumer(newest_first=newest_first) as queue, Etcd([counter.endpoint]) as client:
+            ids = [f"{number:04d}" for number in range(100 * transactions)]
+            for some in (ids[at : at + 100] for at in range(0, len(ids), 100)):
+                await client.txn((), [Put(f"{counter.root}items/{each}", encode_new(b"")) for each in some])
+            claimed = [(await queue.claim(wait_s=0)).id for _ in ids]
+            assert sorted(claimed) == ids
+            with pytest.raises(QueueEmpty):
+                await queue.claim(wait_s=0)
 
     run_with_streams(main())
 
@@ -212,6 +231,49 @@ def test_a_lost_claim_cancels_the_block_and_its_ack_is_refused(counter: Counter)
                 await theirs.ack()
 
     run_with_streams(main(), timeout_s=10)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_claim_that_was_lost_is_confirmed_no_more(counter: Counter, settled: bool) -> None:
+    async def main() -> None:
+        async with counter.session() as session, Etcd([counter.endpoint]) as operator:
+            queue = counter.queue(session)
+            await queue.put(b"a")
+            claimed = await queue.claim()
+            assert len(session.confirmations) == 1
+            await operator.delete(claimed.key)
+            session.renew_now()
+            assert "key is gone" in await claimed.wait_ended()
+            if settled:
+                with pytest.raises(ClaimLost):
+                    await claimed.nack()
+            assert session.confirmations == []
+
+    run_with_streams(main(), timeout_s=10)
+
+
+def test_an_item_that_somebody_changed_is_not_buried_and_not_told_to_be(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def buried() -> list[str]:
+        return [record.fields["key"] for record in caplog.records if record.message == "item_buried"]
+
+    async def main() -> None:
+        async with counter.consumer(max_tries=1) as queue, Etcd([counter.endpoint]) as operator:
+            changed = await queue.put(b"a")
+            claimed = await queue.claim()
+            await operator.put(f"{counter.root}items/{changed}", encode_new(b"corrected"))
+            await claimed.nack()
+            assert await queue.dead() == ()
+            assert buried() == []
+            claimed = await queue.claim()
+            assert claimed.value == b"corrected"
+            await claimed.nack()
+            assert [letter.id for letter in await queue.dead()] == [changed]
+            assert buried() == [f"{counter.root}dead/{changed}"]
+
+    caplog.set_level(logging.INFO)
+    run_with_streams(main())
 
 
 def test_an_item_is_acked_or_nacked_once(counter: Counter) -> None:
