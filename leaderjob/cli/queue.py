@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +15,11 @@ from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.durations import parse_duration_s
 from leaderjob.errors import LeaderjobError
+from leaderjob.etcd import Etcd
 from leaderjob.execution.command import CommandNotRun
 from leaderjob.execution.guarded import StartFailed
-from leaderjob.recipes import ClaimLost, Queue, Session, SessionLost
+from leaderjob.names import check_name
+from leaderjob.recipes import ClaimLost, Queue, QueueView, Session, SessionLost
 from leaderjob.recipes.queue import MAX_TRIES
 from leaderjob.recipes.queue_item import Item
 
@@ -143,10 +144,10 @@ def peek(
     """Print the item of the queue NAME that is next, and leave it there [exit 4 if there is none]."""
     target = find_target(etcd, namespace, config)
 
-    async def look(opened: Queue) -> Item | None:
+    async def look(opened: QueueView) -> Item | None:
         return await opened.peek()
 
-    item = _with_queue(target, name, look, newest_first=newest_first)
+    item = _with_view(target, name, look, newest_first=newest_first)
     if item is None:
         click.echo(f"leaderjob: queue {name} has no item that nobody has claimed", err=True)
         raise click.exceptions.Exit(4)
@@ -159,10 +160,10 @@ def length(*, etcd: str | None, namespace: str | None, config: Path | None, name
     """Print how many items the queue NAME has, those that consumers have claimed among them."""
     target = find_target(etcd, namespace, config)
 
-    async def count(opened: Queue) -> int:
+    async def count(opened: QueueView) -> int:
         return await opened.length()
 
-    click.echo(_with_queue(target, name, count))
+    click.echo(_with_view(target, name, count))
 
 
 @queue.command()
@@ -172,10 +173,10 @@ def dead(*, etcd: str | None, namespace: str | None, config: Path | None, name: 
     """List the dead letters of the queue NAME, the first buried first."""
     target = find_target(etcd, namespace, config)
 
-    async def letters(opened: Queue) -> Sequence[Item]:
+    async def letters(opened: QueueView) -> Sequence[Item]:
         return await opened.dead()
 
-    found = _with_queue(target, name, letters)
+    found = _with_view(target, name, letters)
     rows = [(item.id, str(item.tries), item.value.decode(errors="backslashreplace")) for item in found]
     if not as_json:
         print_table(("id", "tries", "value"), rows)
@@ -207,10 +208,10 @@ def foreign(
     """List the keys in the queue NAME that no queue has written. They are passed over until they are corrected."""
     target = find_target(etcd, namespace, config)
 
-    async def keys(opened: Queue) -> dict[str, str]:
+    async def keys(opened: QueueView) -> dict[str, str]:
         return await opened.foreign()
 
-    found = _with_queue(target, name, keys)
+    found = _with_view(target, name, keys)
     if as_json:
         print_json(found)
     else:
@@ -233,23 +234,36 @@ def _with_queue(
     newest_first: bool = False,
     max_tries: int = MAX_TRIES,
 ) -> T:
-    found: list[T] = []
-
-    async def run() -> int:
-        async with _session(target) as session:
+    async def run(etcd: Etcd) -> T:
+        async with await Session.open(etcd) as session:
             opened = Queue(
                 session, name, namespace=target.namespace, newest_first=newest_first, max_tries=max_tries
             )
-            found.append(await use(opened))
+            return await use(opened)
+
+    check_name("name", name)  # before etcd is asked for a lease
+    return _in_order(target, run)
+
+
+def _with_view(
+    target: Target, name: str, use: Callable[[QueueView], Awaitable[T]], *, newest_first: bool = False
+) -> T:
+    check_name("name", name)
+    return _in_order(
+        target,
+        lambda etcd: use(QueueView(etcd, name, namespace=target.namespace, newest_first=newest_first)),
+    )
+
+
+def _in_order(target: Target, use: Callable[[Etcd], Awaitable[T]]) -> T:
+    found: list[T] = []
+
+    async def run() -> int:
+        async with connect(target.etcd) as etcd:
+            found.append(await use(etcd))
         return 0
 
     code = run_in_order(run())
     if code:
         raise click.exceptions.Exit(code)
     return found[0]
-
-
-@asynccontextmanager
-async def _session(target: Target) -> AsyncIterator[Session]:
-    async with connect(target.etcd) as client, await Session.open(client) as session:
-        yield session

@@ -42,6 +42,7 @@ from leaderjob.recipes.progress_report import ProgressState, Report
 from leaderjob.recipes.queue import Queue
 from leaderjob.recipes.queue_claim import Claimed
 from leaderjob.recipes.queue_item import Item
+from leaderjob.recipes.queue_view import QueueView
 from leaderjob.recipes.registration import Registration
 from leaderjob.recipes.registry import Followed, Registry
 from leaderjob.recipes.reporter import Reporter
@@ -90,6 +91,7 @@ __all__ = [
     "ProgressState",
     "Queue",
     "QueueEmpty",
+    "QueueView",
     "ReadWriteLock",
     "Registration",
     "Registry",

@@ -20,7 +20,6 @@ from leaderjob.etcd import (
     AmbiguousWrite,
     Compacted,
     Delete,
-    Get,
     Put,
     absent,
     modified_at,
@@ -28,8 +27,9 @@ from leaderjob.etcd import (
 from leaderjob.etcd.stream import RawEvent, stream
 from leaderjob.recipes.errors import QueueEmpty
 from leaderjob.recipes.queue_claim import Claimed, Claiming
-from leaderjob.recipes.queue_head import LOOK_ITEMS, Head
-from leaderjob.recipes.queue_item import Item, NoRecord, QueueKeys, Waiting, decode, encode, encode_new
+from leaderjob.recipes.queue_head import LOOK_ITEMS
+from leaderjob.recipes.queue_item import Item, NoRecord, Waiting, decode, encode, encode_new
+from leaderjob.recipes.queue_view import QueueView
 from leaderjob.recipes.receipt import Committed, Receipts
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
@@ -39,8 +39,8 @@ MAX_TRIES = 10
 T = TypeVar("T")
 
 
-class Queue:
-    """One queue, for one session: a producer, a consumer, or both.
+class Queue(QueueView):
+    """One queue, for one session: a producer, a consumer, or both. What only looks needs no more than a :class:`QueueView`.
 
     ::
 
@@ -66,12 +66,9 @@ class Queue:
     ) -> None:
         if max_tries is not None and max_tries < 1:
             raise SettingsError(f"queue {name}: max_tries {max_tries}: an item has to be tried once at least")
-        self.name = name
+        super().__init__(session.etcd, name, namespace=namespace, newest_first=newest_first)
         self._session = session
-        self._etcd = session.etcd
-        self._keys = QueueKeys.of(name, namespace)
         self._max_tries = max_tries
-        self._head = Head(session.etcd, self._keys, newest_first=newest_first)
         self._receipts = Receipts(session, self._keys.receipts)
 
     async def put(self, value: bytes) -> str:
@@ -112,26 +109,6 @@ class Queue:
         """
         return Claiming(lambda: self._next(self._try_to_claim, wait_s))
 
-    async def peek(self) -> Item | None:
-        """The item that is next, without taking it; None: there is none that nobody has claimed."""
-        waiting = (await self._head.look()).waiting
-        return waiting[0].item if waiting else None
-
-    async def length(self) -> int:
-        """How many items there are, those that consumers have claimed (and foreign values) among them."""
-        counted = await self._etcd.txn(
-            (), [Get(self._keys.items, prefix=True, count_only=True)], repeatable=True
-        )
-        return counted.range(0).count
-
-    async def dead(self) -> tuple[Item, ...]:
-        """The dead letters, the first buried first. All of them are read."""
-        letters = []
-        for kv in (await self._etcd.range(self._keys.dead)).kvs:
-            with suppress(NoRecord):  # told by foreign()
-                letters.append(decode(kv, self._keys.dead))
-        return tuple(letters)
-
     async def requeue(self, item_id: str) -> None:
         """Put a dead letter back: at the end of the queue, with no try counted.
 
@@ -154,18 +131,6 @@ class Queue:
         await self._receipts.commit(
             [modified_at(dead, found.mod_revision), absent(key)], [Delete(dead), Put(key, encode(value, 0))]
         )
-
-    async def foreign(self) -> dict[str, str]:
-        """The keys below items and dead letters that no queue has written, each with the reason. They are passed over
-        and stay until somebody corrects or deletes them. Reads the whole queue."""
-        foreign = {}
-        for prefix in (self._keys.items, self._keys.dead):
-            for kv in (await self._etcd.range(prefix)).kvs:
-                try:
-                    decode(kv, prefix)
-                except NoRecord as reason:
-                    foreign[kv.key] = str(reason)
-        return foreign
 
     async def _next(self, take: Callable[[Waiting], Awaitable[T | None]], wait_s: float | None) -> T:
         """What ``take`` makes of the next item that it gets.

@@ -46,6 +46,26 @@ def line(etcd: EmbeddedEtcd, namespace: str) -> CommandLine:
     return CommandLine(etcd.endpoint, namespace)
 
 
+def test_a_command_that_only_looks_takes_no_lease(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.run("push", "one")
+
+    async def refused(*_: object) -> tuple[int, int]:
+        raise AssertionError("a lease was asked for")
+
+    monkeypatch.setattr(Etcd, "grant", refused)
+    assert line.run("peek").stdout == "one\n"
+    assert line.run("length").stdout == "1\n"
+    assert line.run("dead", "--json").returncode == 0
+    assert line.run("foreign", "--json").stdout == "{}\n"
+
+
+def test_a_name_that_is_none_is_told_without_an_etcd() -> None:
+    for command in (["push", "A/B", "x"], ["pop", "A/B"], ["peek", "A/B"], ["length", "A/B"]):
+        with redirect_stderr(StringIO()) as told:
+            assert command_line(["queue", *command, "--etcd", "127.0.0.1:1"]) == 2
+        assert "'A/B'" in told.getvalue()
+
+
 def test_what_is_pushed_is_popped_in_order_and_an_empty_queue_ends_with_four(line: CommandLine) -> None:
     pushed = line.run("push", "one", "-two")
     assert pushed.returncode == 2, "an option that there is none of"
