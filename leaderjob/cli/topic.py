@@ -11,6 +11,7 @@ from leaderjob.cli.output import print_json
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.durations import parse_duration_s
+from leaderjob.errors import LeaderjobError
 from leaderjob.recipes import Message, Missed, Subscription, Topic
 
 
@@ -21,8 +22,9 @@ def topic() -> None:
 
 @topic.command()
 @target_options
-@click.option("--keep", type=int, default=1000, show_default=True, help="How many messages are kept.")
+@click.option("--keep", type=int, help="Let all publishers keep so many messages [as they were told; 1000].")
 @click.option("--keep-for", metavar="DURATION", help="And for how long at most [for ever].")
+@click.option("--id", "message_id", help="Publish the one VALUE once: by this id, which an error told.")
 @click.argument("name")
 @click.argument("values", metavar="VALUE…", nargs=-1, required=True)
 def pub(
@@ -30,22 +32,37 @@ def pub(
     etcd: str | None,
     namespace: str | None,
     config: Path | None,
-    keep: int,
+    keep: int | None,
     keep_for: str | None,
+    message_id: str | None,
     name: str,
     values: tuple[str, ...],
 ) -> None:
-    """Publish each VALUE, in this order."""
+    """Publish each VALUE, in this order, up to the first one that cannot be; then says how many were published."""
+    if message_id is not None and len(values) != 1:
+        raise click.UsageError("--id is that of one message: say one VALUE with it")
     keep_s = None if keep_for is None else parse_duration_s(keep_for)
     target = find_target(etcd, namespace, config)
+    revisions: list[int] = []
 
-    async def publish() -> int:
+    async def publish() -> None:
         async with connect(target.etcd) as client:
             made = Topic(client, name, keep_count=keep, keep_s=keep_s, namespace=target.namespace)
-            return [await made.publish(value.encode("utf-8", "surrogateescape")) for value in values][-1]
+            for value in values:
+                content = value.encode("utf-8", "surrogateescape")
+                revisions.append(await made.publish(content, message_id=message_id))
 
-    revision = asyncio.run(publish())
-    click.echo(f"published: {len(values)}, the last one at revision {revision}")
+    try:
+        asyncio.run(publish())
+    except LeaderjobError:
+        if revisions:
+            click.echo(
+                f"leaderjob: published: {len(revisions)} of {len(values)}, the last one at revision {revisions[-1]}; the "
+                "next one was not, or it is not known:",
+                err=True,
+            )
+        raise
+    click.echo(f"published: {len(revisions)}, the last one at revision {revisions[-1]}")
 
 
 @topic.command()
@@ -89,6 +106,22 @@ def unsub(
 
     asyncio.run(remove())
     click.echo(f"{subscription} is removed")
+
+
+@topic.command()
+@target_options
+@click.argument("name")
+def remove(*, etcd: str | None, namespace: str | None, config: Path | None, name: str) -> None:
+    """Remove the topic NAME, with its messages and subscriptions. Stop its publishers before."""
+    target = find_target(etcd, namespace, config)
+
+    async def remove_all() -> int:
+        async with connect(target.etcd) as client:
+            return await Topic(client, name, namespace=target.namespace).remove()
+
+    click.echo(
+        f"topic {name} is removed, with {asyncio.run(remove_all())} messages and all of its subscriptions"
+    )
 
 
 async def _read(

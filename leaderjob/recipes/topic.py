@@ -10,7 +10,7 @@ from leaderjob.etcd import AmbiguousWrite, Etcd, Get, Put, RangeResult, absent, 
 from leaderjob.names import check_name
 from leaderjob.recipes.errors import Unsettled
 from leaderjob.recipes.place import place
-from leaderjob.recipes.retention import Retention
+from leaderjob.recipes.retention import KEEP_COUNT, Keep, Retention
 from leaderjob.recipes.settled import until_answered
 from leaderjob.recipes.subscription import Subscription
 from leaderjob.recipes.topic_log import Log, Message, Missed, Trimmed, published_ms
@@ -26,7 +26,9 @@ class Topic:
 
     :param keep_count: the newest so many messages are kept; some more for a moment, see the page on topics.
     :param keep_s: and of those, the ones that are not older than so many seconds, by the clocks of those who publish.
-        Publishers trim, so all of a topic should say the same; the strictest prevails.
+        Who gives one of them tells it to all, by a record of the topic, with the first message that it publishes; the last
+        one prevails. Who gives neither goes by that record, or by :data:`~leaderjob.recipes.retention.KEEP_COUNT`
+        messages where nobody has given anything.
     :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
     :raises SettingsError: nothing at all would be kept.
     """
@@ -36,19 +38,21 @@ class Topic:
         etcd: Etcd,
         name: str,
         *,
-        keep_count: int = 1000,
+        keep_count: int | None = None,
         keep_s: float | None = None,
         namespace: str = "default",
     ) -> None:
         self._root = place("topics", name, namespace)
         self._what = f"topic {name}"
-        if keep_count < 1:
+        if keep_count is not None and keep_count < 1:
             raise SettingsError(f"{self._what}: keep_count {keep_count}: one message has to be kept at least")
         if keep_s is not None and not keep_s > 0:
             raise SettingsError(f"{self._what}: keep_s {keep_s:g}: it has to be above 0")
+        told = keep_count is not None or keep_s is not None
+        asked = Keep(KEEP_COUNT if keep_count is None else keep_count, keep_s) if told else None
         self._etcd = etcd
         self._log = Log(etcd, self._root)
-        self._retention = Retention(self._log, keep_count=keep_count, keep_s=keep_s)
+        self._retention = Retention(self._log, self._root, asked=asked)
         self._seen: int | None = None
         """The ``mod_revision`` of the record of what was trimmed; None: not known yet."""
         self._revision = 0
@@ -68,6 +72,7 @@ class Topic:
         except ValueError as error:
             raise SettingsError(f"{self._what}: {error}: pass what Unsettled.message_id is") from error
         try:
+            await self._retention.tell()
             revision = await self._publish(message_id, value)
         except AmbiguousWrite as error:
             raise Unsettled(self._what, message_id) from error
@@ -151,3 +156,21 @@ class Topic:
         """Trim what need not be kept, now; returns how many messages. Publishers do it by themselves: this is for a topic
         to which nobody publishes any more. :raises EtcdError: etcd does not answer, or refuses."""
         return await self._retention.trim()
+
+    async def remove(self) -> int:
+        """Delete its messages, its subscriptions, and what was told of how much to keep; returns how many messages.
+
+        Two small records stay, so that no write which is under way still can bring anything back: to what is published
+        later, it is an empty topic. Nobody should be publishing. Who is reading goes on; a named subscription is told
+        that it was removed when it next moves its cursor.
+
+        :raises NotFound: there is no such topic. :raises UnreadableRecord: that of what was trimmed is none.
+        :raises EtcdError: etcd does not answer, or refuses; it may be done in part, and may be called again.
+        """
+        subscriptions = f"{self._root}subscriptions/"
+        messages, _ = await self._log.kept()
+        if not messages and not (await self._etcd.range(subscriptions, keys_only=True)).kvs:
+            raise NotFound(f"{self._what} has neither messages nor subscriptions; nothing was changed")
+        trimmed = await self._retention.trim_all(self._what)
+        await self._etcd.delete(subscriptions, prefix=True, repeatable=True)
+        return trimmed

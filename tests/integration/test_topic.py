@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.errors import InvalidName, SettingsError
+from leaderjob.errors import InvalidName, NotFound, SettingsError
 from leaderjob.etcd import (
     AmbiguousWrite,
     Delete,
@@ -23,7 +23,7 @@ from leaderjob.etcd import (
     TxnResult,
     ValueTooLarge,
 )
-from leaderjob.recipes import Message, Missed, Topic, Unsettled
+from leaderjob.recipes import Message, Missed, SubscriptionLost, Topic, Unsettled
 from leaderjob.recipes.record import encode
 from leaderjob.recipes.retention import TRIM_EVERY
 from tests.support.commands import Lines, said
@@ -40,6 +40,20 @@ async def take(messages: AsyncGenerator[Message | Missed, None], count: int) -> 
             item = await anext(messages)
             taken.append(item.value if isinstance(item, Message) else item.count)
     return taken
+
+
+async def first_of(
+    messages: AsyncGenerator[Message | Missed, None], count: int
+) -> AsyncGenerator[Message | Missed, None]:
+    async with aclosing(messages):
+        for _ in range(count):
+            yield await anext(messages)
+
+
+async def kept(client: Etcd, namespace: str) -> list[bytes]:
+    """The messages of the topic ``news``."""
+    messages = (await client.range(f"/leaderjob/{namespace}/topics/news/messages/")).kvs
+    return [kv.value for kv in messages if not kv.key.endswith("/trimmed")]
 
 
 async def publish(topic: Topic, *values: str) -> list[int]:
@@ -171,6 +185,89 @@ def test_many_publishers_keep_to_the_count_and_trim_now_and_then(
                 rest = await take(messages, len(kept) - 1)
             assert isinstance(missed, Missed)
             assert missed.count == 3 * (2 * TRIM_EVERY + 1) - len(rest)
+
+    run_with_streams(main())
+
+
+def test_who_asks_for_nothing_keeps_what_others_asked_for(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            many = Topic(client, "news", keep_count=1003, namespace=namespace)
+            await asyncio.gather(*(many.publish(b"%d" % number) for number in range(1005)))
+            plain = Topic(client, "news", namespace=namespace)
+            await plain.publish(b"plain")
+            assert len(await kept(client, namespace)) == 1003
+            assert await plain.trim() == 0
+            await publish(Topic(client, "news", keep_count=3, namespace=namespace), "few")
+            assert await plain.trim() == 0
+            assert len(await kept(client, namespace)) == 3  # and the last one who asked prevails
+            await publish(many, "one", "two")
+            await many.trim()
+            assert await kept(client, namespace) == [b"few", b"one", b"two"]
+            unasked = Topic(client, "others", namespace=namespace)
+            await publish(unasked, "1")
+            assert await client.get(f"/leaderjob/{namespace}/topics/others/keep") is None
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"1000", b'{"v": 1, "messages": 0, "seconds": null}', b'{"v": 1, "messages": 1, "seconds": NaN}'],
+)
+def test_nothing_is_trimmed_by_a_record_that_says_nothing_of_how_much_to_keep(
+    etcd: EmbeddedEtcd, namespace: str, damaged: bytes
+) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            topic = Topic(client, "news", namespace=namespace)
+            await publish(topic, "1", "2")
+            await client.put(f"/leaderjob/{namespace}/topics/news/keep", damaged)
+            assert await topic.trim() == 0
+            assert await Topic(client, "news", keep_count=1, namespace=namespace).trim() == 1
+
+    run_with_streams(main())
+
+
+def test_how_much_to_keep_is_told_though_etcd_does_not_answer_at_first(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Unanswered([etcd.endpoint]) as client:
+            for done in (True, False):
+                topic = Topic(client, "news", keep_count=2 + done, namespace=namespace)
+                client.lost, client.done = 1, done
+                await publish(topic, "1", "2", "3", "4")
+                await topic.trim()
+                assert len(await kept(client, namespace)) == 2 + done
+
+    run_with_streams(main())
+
+
+def test_a_topic_that_is_removed_is_empty_and_no_late_write_brings_anything_back(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Unanswered([etcd.endpoint]) as client:
+            topic = Topic(client, "news", keep_count=300, namespace=namespace)
+            await publish(topic, *map(str, range(130)))
+            subscription = await topic.subscription("mine", last=1)
+            (last,) = [item async for item in first_of(subscription.messages(), 1)]
+            live = topic.subscribe(last=1)
+            assert await take(live, 1) == [b"129"]
+            client.lost, client.done = 1, False
+            await publish(topic, "again")  # of which the first try is under way still
+            assert await Topic(client, "news", namespace=namespace).remove() == 131
+            assert not await client.arrives(0)
+            names = [kv.key.split("news/")[1] for kv in (await client.range(f"/leaderjob/{namespace}/")).kvs]
+            assert sorted(names) == ["last-subscription", "messages/trimmed"]
+            with pytest.raises(SubscriptionLost, match="removed"):
+                await subscription.handled(last)
+            with pytest.raises(NotFound, match="neither messages nor subscriptions"):
+                await topic.remove()
+            await publish(topic, "new")
+            assert await take(live, 2) == [b"again", b"new"]
+            assert await take(topic.subscribe(since=0), 2) == [131, b"new"]
 
     run_with_streams(main())
 
@@ -391,6 +488,27 @@ def test_the_commands_publish_and_read(etcd: EmbeddedEtcd, namespace: str) -> No
     assert said(["topic", "sub", *where, "news", "--last", "-1"]).returncode == 2
     assert said(["topic", "pub", *where, "news"]).returncode == 2
     assert said(["topic", "pub", *where, "--keep", "0", "news", "1"]).returncode == 2
+    ended = said(["topic", "remove", *where, "news"])
+    assert (ended.returncode, "with 2 messages" in ended.stdout) == (0, True)
+    assert said(["topic", "remove", *where, "news"]).returncode == 4
+
+
+def test_the_command_publishes_an_id_once_and_tells_how_far_it_came(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    where = ["--etcd", etcd.endpoint, "--namespace", namespace, "news"]
+    message_id = f"{1:013d}-{7:016x}"
+    first = said(["topic", "pub", *where, "once", "--id", message_id])
+    again = said(["topic", "pub", *where, "once", "--id", message_id])
+    assert (first.returncode, again.returncode, again.stdout) == (0, 0, first.stdout)
+    assert said(["topic", "pub", *where, "a", "b", "--id", message_id]).returncode == 2
+    assert said(["topic", "pub", *where, "other", "--id", message_id]).returncode == 2
+    too_large = "x" * 2_000_000
+    ended = said(["topic", "pub", *where, "a", "b", too_large, "c"])
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "published: 2 of 4, the last one at revision" in ended.stderr
+    ended = said(["topic", "sub", *where, "--last", "9", "--count", "3"])
+    assert ended.stdout == "once\na\nb\n"
 
 
 @pytest.mark.slow
