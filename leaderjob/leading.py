@@ -269,7 +269,7 @@ class Leading:
             since=utcnow(),
             margin_s=session.margin_s,
         )
-        election = Election(self._etcd, self._keys.election, token_floor=history.token_floor)
+        election = Election.below(self._etcd, self._keys.election, token_floor=history.token_floor)
         fast = self._settings.election.takeover_fast
         leadership = await campaign_and_let_pass(
             lambda: election.campaign(

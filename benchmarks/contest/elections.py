@@ -60,7 +60,7 @@ class _Candidate:
         self.answers = 0
         self.won_s = 0.0
         self._session = session
-        self.election = Election(etcd, _PREFIX)
+        self.election = Election.below(etcd, _PREFIX)
         etcd.connection.on_round_trip = self._answered
 
     def _answered(self, _: float) -> None:

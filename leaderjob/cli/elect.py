@@ -15,10 +15,10 @@ from leaderjob.cli.held_command import GRACE_S, Duration, run_while_held, timing
 from leaderjob.cli.output import print_json
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
-from leaderjob.etcd import AmbiguousWrite, Etcd, EtcdUnavailable, KeyValue, NoSpace
+from leaderjob.etcd import AmbiguousWrite, EtcdUnavailable, KeyValue, NoSpace
 from leaderjob.execution.command import CommandLost
+from leaderjob.names import check_name
 from leaderjob.recipes import CampaignLost, Election, Session, SessionLost, TermLost, Timing
-from leaderjob.recipes.place import place
 
 _LOST = (TermLost, CampaignLost, SessionLost, EtcdUnavailable, AmbiguousWrite, NoSpace, CommandLost)
 _NOBODY = 4
@@ -73,11 +73,11 @@ def elect(
     if (leader or listen) == bool(command):
         raise click.UsageError("say what to run after NAME --, or --leader or --listen, and not both")
     target, timing = find_target(etcd, namespace, config), timing_of(ttl_s)
-    prefix = place("elections", name, target.namespace)
+    check_name("name", name)
     if command:
-        return run_in_order(_stand(target, timing, prefix, _said(value), command, grace_s=grace_s))
+        return run_in_order(_stand(target, timing, name, _said(value), command, grace_s=grace_s))
     return run_in_order(
-        _listen(target, prefix, as_json=as_json) if listen else _tell(target, prefix, as_json=as_json)
+        _listen(target, name, as_json=as_json) if listen else _tell(target, name, as_json=as_json)
     )
 
 
@@ -88,24 +88,24 @@ def _said(value: str | None) -> bytes:
 
 
 async def _stand(
-    target: Target, timing: Timing, prefix: str, value: bytes, command: Sequence[str], *, grace_s: float
+    target: Target, timing: Timing, name: str, value: bytes, command: Sequence[str], *, grace_s: float
 ) -> int:
     """Stand again and again, until the command ends by itself."""
     async with connect(target.etcd) as etcd:
-        await etcd.range(prefix)  # whoever cannot reach etcd at all is told so at once
+        election = Election(etcd, name, namespace=target.namespace)
+        await election.leader()  # whoever cannot reach etcd at all is told so at once
         while True:
             try:
-                return await _one_term(etcd, timing, prefix, value, command, grace_s=grace_s)
+                return await _one_term(election, timing, value, command, grace_s=grace_s)
             except _LOST as error:
                 click.echo(f"leaderjob: {error}; standing again", err=True)
             await asyncio.sleep(_PAUSE_S)
 
 
 async def _one_term(
-    etcd: Etcd, timing: Timing, prefix: str, value: bytes, command: Sequence[str], *, grace_s: float
+    election: Election, timing: Timing, value: bytes, command: Sequence[str], *, grace_s: float
 ) -> int:
-    election = Election(etcd, prefix)
-    async with await Session.open(etcd, timing) as session:
+    async with await Session.open(election.etcd, timing) as session:
         leadership = await election.campaign(session, value)
         try:
             return await run_while_held(leadership, command, token=leadership.term.token, grace_s=grace_s)
@@ -113,9 +113,9 @@ async def _one_term(
             await election.resign(leadership)
 
 
-async def _tell(target: Target, prefix: str, *, as_json: bool) -> int:
+async def _tell(target: Target, name: str, *, as_json: bool) -> int:
     async with connect(target.etcd) as etcd:
-        leader = await Election(etcd, prefix).leader()
+        leader = await Election(etcd, name, namespace=target.namespace).leader()
     if leader is None:
         click.echo("leaderjob: nobody leads", err=True)
         return _NOBODY
@@ -123,13 +123,15 @@ async def _tell(target: Target, prefix: str, *, as_json: bool) -> int:
     return 0
 
 
-async def _listen(target: Target, prefix: str, *, as_json: bool) -> int:
-    async with connect(target.etcd) as etcd, aclosing(Election(etcd, prefix).observe()) as leaders:
-        async for leader in leaders:
-            if leader is not None:
-                _print(leader, as_json=as_json)
-            elif as_json:
-                print_json(None)
+async def _listen(target: Target, name: str, *, as_json: bool) -> int:
+    async with connect(target.etcd) as etcd:
+        election = Election(etcd, name, namespace=target.namespace)
+        async with aclosing(election.observe()) as leaders:
+            async for leader in leaders:
+                if leader is not None:
+                    _print(leader, as_json=as_json)
+                elif as_json:
+                    print_json(None)
     raise AssertionError("an observation does not end")
 
 

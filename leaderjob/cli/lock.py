@@ -10,6 +10,7 @@ from leaderjob.cli.held_command import GRACE_S, Duration, run_while_held, timing
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.execution.command import CommandLost
+from leaderjob.names import check_name
 from leaderjob.recipes import HoldLost, Lock, NotAcquired, Session, SessionLost, Timing
 
 _NOT_ACQUIRED = 4
@@ -63,6 +64,7 @@ def lock(
     """
     if tries and wait_s is not None:
         raise click.UsageError("--try does not wait: say --try or --wait, not both")
+    check_name("name", name)  # before etcd is asked for anything
     target, timing = find_target(etcd, namespace, config), timing_of(ttl_s)
     run = _run(
         target,

@@ -78,17 +78,6 @@ class Etcd:
         kvs.sort(key=lambda kv: kv.create_revision)
         return RangeResult(tuple(kvs), len(kvs), revision)
 
-    async def look(self, what: Get, *, revision: int = 0) -> RangeResult:
-        """What one :class:`Get` finds, now or at ``revision``, without a transaction: older etcd refuse those, even ones
-        that only read, once they are full.
-
-        :raises Compacted: ``revision`` is no longer there. :raises EtcdError: see ``Connection.call``.
-        """
-        request = rpc.RangeRequest(revision=revision)
-        what.write_range(request)
-        response = await self._read(request)
-        return range_result(response, revision or response.header.revision)
-
     async def _read(self, request: Any) -> Any:
         past = request.revision
         try:
@@ -214,6 +203,18 @@ class Etcd:
         if ttl_s <= 0:
             raise LeaseNotFound(lease_id)
         return ttl_s
+
+
+async def look(etcd: Etcd, what: Get, *, revision: int = 0) -> RangeResult:
+    """What one :class:`Get` finds, now or at ``revision``, without a transaction: older etcd refuse those, even ones that
+    only read, once they are full.
+
+    :raises Compacted: ``revision`` is no longer there. :raises EtcdError: see ``Connection.call``.
+    """
+    request = rpc.RangeRequest(revision=revision)
+    what.write_range(request)
+    response = await etcd._read(request)
+    return range_result(response, revision or response.header.revision)
 
 
 def _check_size(what: str, size_bytes: int) -> None:

@@ -7,7 +7,7 @@ under way any more, so to look tells.
 from collections.abc import Sequence
 from contextlib import suppress
 
-from leaderjob.etcd.client import Etcd
+from leaderjob.etcd.client import Etcd, look
 from leaderjob.etcd.errors import AmbiguousWrite, Compacted, EtcdError
 from leaderjob.etcd.txn import Compare, Get, TxnResult
 from leaderjob.etcd.values import KeyValue
@@ -28,12 +28,12 @@ async def look_after_no_space(
             found: dict[str, KeyValue | None] = {}
             with suppress(Compacted):
                 for key in dict.fromkeys(compare.key for compare in compares):
-                    look = await etcd.look(Get(key), revision=revision)
-                    revision, found[key] = look.revision, look.first
+                    read = await look(etcd, Get(key), revision=revision)
+                    revision, found[key] = read.revision, read.first
                 if all(compare.equals(found[compare.key]) for compare in compares):
                     return None
                 return TxnResult(
-                    False, revision, tuple([await etcd.look(one, revision=revision) for one in reads])
+                    False, revision, tuple([await look(etcd, one, revision=revision) for one in reads])
                 )
     except EtcdError as error:
         raise AmbiguousWrite(etcd.connection.endpoint, f"it found no room, and then {error}") from error

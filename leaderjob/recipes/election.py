@@ -8,7 +8,9 @@ How it comes to office is in ``campaign.py``, what that is worth in ``leadership
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Self
 
+from leaderjob.errors import SettingsError
 from leaderjob.etcd import (
     AmbiguousWrite,
     Delete,
@@ -25,6 +27,7 @@ from leaderjob.etcd import (
 from leaderjob.recipes.campaign import Campaign, Proclaims, Witness
 from leaderjob.recipes.errors import AlreadyStanding, NotLeader
 from leaderjob.recipes.leadership import Leadership, fence
+from leaderjob.recipes.place import place
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
@@ -33,11 +36,29 @@ _PAUSE_S = 0.1
 
 
 class Election:
-    """An election by its prefix. :param prefix: with a trailing slash, so that no prefix nests in another."""
+    """An election by its name. :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
 
-    def __init__(self, etcd: Etcd, prefix: str, *, token_floor: int = 0) -> None:
+    :param token_floor: what is added to a create revision to make a token of it.
+    """
+
+    def __init__(self, etcd: Etcd, name: str, *, namespace: str = "default", token_floor: int = 0) -> None:
+        self._set(etcd, place("elections", name, namespace), token_floor)
+
+    @classmethod
+    def below(cls, etcd: Etcd, prefix: str, *, token_floor: int = 0) -> Self:
+        """One whose keys are elsewhere: leaderjob's own, or one that other programs have.
+
+        :param prefix: with a trailing slash, so that none nests in another. :raises SettingsError: it has none.
+        """
         if not prefix.endswith("/"):
-            raise ValueError(f"the prefix of an election ends with '/': {prefix!r}")
+            raise SettingsError(
+                f"{prefix!r}: the prefix of an election ends with '/', so that none nests in another"
+            )
+        election = cls.__new__(cls)
+        election._set(etcd, prefix, token_floor)
+        return election
+
+    def _set(self, etcd: Etcd, prefix: str, token_floor: int) -> None:
         self.etcd = etcd
         self.prefix = prefix
         self.token_floor = token_floor

@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from leaderjob.etcd import Etcd, Get
+from leaderjob.etcd.client import look
 from leaderjob.recipes.queue_head import Head
 from leaderjob.recipes.queue_item import Item, NoRecord, QueueKeys, decode
 
@@ -29,7 +30,7 @@ class QueueView:
 
     async def length(self) -> int:
         """How many items there are, those that consumers have claimed (and foreign values) among them."""
-        return (await self._etcd.look(Get(self._keys.items, prefix=True, count_only=True))).count
+        return (await look(self._etcd, Get(self._keys.items, prefix=True, count_only=True))).count
 
     async def dead(self) -> tuple[Item, ...]:
         """The dead letters, the first buried first. All of them are read."""

@@ -111,7 +111,7 @@ def test_what_a_leader_proclaimed_is_not_overwritten_by_an_earlier_try_that_arri
             await election.proclaim(it.leadership, b"old")
             await election.proclaim(it.leadership, b"new")
             await it.deliver()
-            leader = await Election(it.outside, election.prefix).leader()
+            leader = await Election.below(it.outside, election.prefix).leader()
             assert leader is not None
             assert leader.value == b"new"
 

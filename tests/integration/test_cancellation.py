@@ -267,7 +267,7 @@ def test_a_campaign_that_is_cancelled_while_its_first_write_is_under_way_leaves_
         async with staged(server, f"/{namespace}/") as stage:
             session = await stage.session()
             for number in range(_CAMPAIGNS):
-                election = Election(stage.client, f"{stage.prefix}{number}/")
+                election = Election.below(stage.client, f"{stage.prefix}{number}/")
                 campaign = asyncio.create_task(election.campaign(session, b""))
                 for _ in range(2 + number % 9):
                     await asyncio.sleep(0)

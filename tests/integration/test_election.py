@@ -6,6 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.errors import InvalidName, SettingsError
 from leaderjob.etcd import EtcdUnavailable, Put
 from leaderjob.model.term import Term
 from leaderjob.recipes import CampaignLost, Election, NotLeader, SessionLost, TermLost, fence
@@ -36,6 +37,35 @@ def test_the_key_is_the_prefix_and_the_lease_in_hex_as_in_etcds_own_recipe(
             assert (key.lease, key.value) == (session.lease_id, b"me")
             assert leadership.term.token == key.create_revision
             leadership.check()
+
+    run_with_streams(main())
+
+
+def test_an_election_has_its_keys_where_its_name_and_namespace_say_or_below_a_prefix(place: Place) -> None:
+    async def main() -> None:
+        async with place.candidate() as (elsewhere, session, client):
+            named = Election(client, "reports", namespace="ours", token_floor=7)
+            assert (named.prefix, named.token_floor) == ("/leaderjob/ours/elections/reports/", 7)
+            same = Election.below(client, named.prefix)
+            leadership = await named.campaign(session, b"me")
+            for election in (named, same):
+                leader = await election.leader()
+                assert leader is not None
+                assert leader.value == b"me"
+            assert await elsewhere.leader() is None
+            await named.resign(leadership)
+
+    run_with_streams(main())
+
+
+def test_what_cannot_be_an_election_is_refused(place: Place) -> None:
+    async def main() -> None:
+        async with place.outside() as client:
+            for name, namespace in (("a/b", "ours"), ("", "ours"), ("Upper", "ours"), ("a", "o/urs")):
+                with pytest.raises(InvalidName):
+                    Election(client, name, namespace=namespace)
+            with pytest.raises(SettingsError, match="ends with '/'"):
+                Election.below(client, "/elections/a")
 
     run_with_streams(main())
 
@@ -285,7 +315,7 @@ def test_an_observer_sees_each_leader_and_what_it_proclaims_and_that_there_is_no
             place.candidate() as (first, session_1, _),
             place.candidate() as (second, session_2, _),
             place.outside() as client,
-            aclosing(Election(client, place.prefix).observe()) as leaders,
+            aclosing(Election.below(client, place.prefix).observe()) as leaders,
         ):
 
             async def value() -> bytes | None:

@@ -68,7 +68,7 @@ def test_a_candidacy_that_may_still_arrive_after_it_was_withdrawn_is_not_kept_al
         ):
             await client.get(place.prefix)
             proxy.cut()
-            async with campaigning(Election(client, place.prefix), session):
+            async with campaigning(Election.below(client, place.prefix), session):
                 await asyncio.sleep(0.1)
             assert session.is_lost
             proxy.heal()
@@ -102,7 +102,7 @@ def test_office_is_given_up_and_the_lease_ended_through_another_endpoint(place: 
             await Session.open(client, Timing(ttl_s=60, margin_s=2)) as session,
             place.outside() as outside,
         ):
-            election = Election(client, place.prefix)
+            election = Election.below(client, place.prefix)
             leadership = await election.campaign(session, b"")
             assert client.connection.endpoint == proxy.endpoint
             proxy.cut()
@@ -141,7 +141,7 @@ def test_a_session_stands_in_one_election_at_a_time(place: Place) -> None:
             leadership = await election.campaign(session, b"")
             for prefix in (place.prefix, place.prefix.replace("election", "other")):
                 with pytest.raises(AlreadyStanding, match="resign first"):
-                    await Election(client, prefix).campaign(session, b"again")
+                    await Election.below(client, prefix).campaign(session, b"again")
             leadership.check()
             assert [key.value for key in await place.until(1)] == [b""]
             await election.resign(leadership)
@@ -162,7 +162,7 @@ def test_a_key_that_may_come_back_is_not_kept_alive_when_its_leader_resigns(plac
         ):
             await client.get(place.prefix)
             proxy.cut()
-            election = Election(client, place.prefix)
+            election = Election.below(client, place.prefix)
             leadership = await election.campaign(session, b"")
             await election.resign(leadership)
             assert session.is_lost

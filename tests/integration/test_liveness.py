@@ -44,7 +44,7 @@ async def lead(endpoint, prefix, ttl_s):
             candidate = Candidate(
                 replica="first", incarnation="incarnation-1", addresses=addresses, since=utcnow()
             )
-            await Election(etcd, prefix).campaign(session, candidate.to_bytes())
+            await Election.below(etcd, prefix).campaign(session, candidate.to_bytes())
             print("leads", flush=True)
             await asyncio.Event().wait()
 

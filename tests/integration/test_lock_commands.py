@@ -14,7 +14,7 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
 from tests.support import marked
-from tests.support.commands import Lines, leaderjob
+from tests.support.commands import Lines, leaderjob, said
 from tests.support.etcd import packaged
 from tests.support.locks import keys_below, until_standing
 from tests.support.streams import run_with_streams
@@ -125,6 +125,12 @@ def test_wrong_usage_is_told(commands: Commands, kind: str, arguments: list[str]
     done = commands.run(kind, *arguments)
     assert done.returncode == 2
     assert re.search(says, done.stderr)
+
+
+@pytest.mark.parametrize("kind", ["lock", "elect"])
+def test_a_name_that_is_none_is_told_without_an_etcd(kind: str) -> None:
+    done = said([kind, "--etcd=127.0.0.1:1", "A/B", "--", "true"])
+    assert (done.returncode, "A/B" in done.stderr) == (2, True)
 
 
 @slow

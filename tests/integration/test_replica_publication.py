@@ -50,7 +50,7 @@ async def office(
     keys = Keys(namespace)
     with Store(directory / "store") as store:
         async with _Interrupted([endpoint]) as etcd, await Session.open(etcd, Timing()) as session:
-            leadership = await Election(etcd, keys.election).campaign(session, b"{}")
+            leadership = await Election.below(etcd, keys.election).campaign(session, b"{}")
             feed = Feed(etcd, keys)
             following = asyncio.create_task(feed.run())
             try:

@@ -33,7 +33,7 @@ _CALLS: dict[str, Callable[[Etcd], Awaitable[Any]]] = {
     "watch": lambda client: anext(watch(client, "/")),
     "transaction": lambda client: transaction(client, lambda view: view.get("/key")),
     "Session.open": lambda client: Session.open(client, TIMING),
-    "Election.leader": lambda client: Election(client, "/").leader(),
+    "Election.leader": lambda client: Election.below(client, "/").leader(),
     "endpoint_status": lambda client: endpoint_status(client.connection),
     "time_to_live": lambda client: time_to_live(client.connection, 1),
     "alarms": lambda client: alarms(client.connection),

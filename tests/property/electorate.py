@@ -54,7 +54,7 @@ class Candidate:
         self.reachable = True
         self.faults = 0
         """How often something was done to the connection."""
-        self._election = Election(client, prefix)
+        self._election = Election.below(client, prefix)
         self._campaign: asyncio.Task[None] | None = None
 
     @property

@@ -69,7 +69,7 @@ class Place:
             Observed([endpoint or self.endpoint]) as client,
             await Session.open(client, timing) as session,
         ):
-            yield Election(client, self.prefix), session, client
+            yield Election.below(client, self.prefix), session, client
 
     @asynccontextmanager
     async def outside(self) -> AsyncIterator[Etcd]:

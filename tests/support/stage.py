@@ -32,7 +32,7 @@ class Stage:
         return await self._to_close.enter_async_context(session)
 
     def election(self, client: Etcd | None = None) -> Election:
-        return Election(client or self.client, f"{self.prefix}election/")
+        return Election.below(client or self.client, f"{self.prefix}election/")
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Somebody else's work meanwhile."""

@@ -56,7 +56,7 @@ async def standing(
     async with Observed(endpoints) as client:
         client.connection.call_timeout_s = call_timeout_s
         async with await Session.open(client, timing) as session:
-            yield Candidate(Election(client, prefix), session, client)
+            yield Candidate(Election.below(client, prefix), session, client)
 
 
 async def end_of(leadership: Leadership) -> float:
