@@ -6,7 +6,7 @@ import click
 
 from leaderjob.durations import parse_duration_s
 from leaderjob.errors import InvalidDuration
-from leaderjob.execution.command import run_command
+from leaderjob.execution.command import CommandNotGone, run_command
 from leaderjob.recipes import Timing
 from leaderjob.recipes.tenure import Tenure
 from leaderjob.recipes.while_held import while_held
@@ -52,17 +52,23 @@ async def run_while_held(
     :param grace_s: from TERM to KILL when this is cancelled. :param stdin: what it reads; None: what this process would.
     :param environment: added to this process's, with the token.
     :raises LeaderjobError: it is not held any more, and the command was killed; or it cannot be run.
+    :raises CommandNotGone: something of the command may be left. Then the session is abandoned: nobody else has what was
+        held before the lease has run out.
     """
     window_s = tenure.session.ttl_s - tenure.session.margin_s
-    async with while_held(tenure):
-        return await run_command(
-            command,
-            trusted_until=_trust(tenure),
-            grace_s=grace_s,
-            notice_s=min(grace_s, window_s / 4),
-            stdin=stdin,
-            environment={TOKEN_VARIABLE: str(token), **environment},
-        )
+    try:
+        async with while_held(tenure):
+            return await run_command(
+                command,
+                trusted_until=_trust(tenure),
+                grace_s=grace_s,
+                notice_s=min(grace_s, window_s / 4),
+                stdin=stdin,
+                environment={TOKEN_VARIABLE: str(token), **environment},
+            )
+    except CommandNotGone:
+        tenure.session.abandon(f"something that {command[0]} started may still run")
+        raise
 
 
 def _trust(tenure: Tenure) -> Callable[[], float]:

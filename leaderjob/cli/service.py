@@ -15,7 +15,7 @@ from leaderjob.cli.output import print_json, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.etcd import EventKind
-from leaderjob.execution.command import run_command
+from leaderjob.execution.command import CommandNotGone, run_command
 from leaderjob.recipes import Instance, Registry, Timing
 
 _NOT_FOUND = 4
@@ -95,7 +95,9 @@ async def _register(
             # Nobody is sent here any more.
             if running is not None:
                 running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
+                (ended,) = await asyncio.gather(running, return_exceptions=True)
+                if isinstance(ended, CommandNotGone):
+                    raise ended
 
 
 async def _until_asked_to_stop() -> int:

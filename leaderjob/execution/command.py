@@ -21,6 +21,17 @@ class CommandLost(LeaderjobError):
     """The command was not run to its end, through no fault of its own."""
 
 
+class CommandNotGone(LeaderjobError):
+    """Something that the command started could not be killed, or nobody knows whether it was."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"something that {command} started may still run: it was killed and does not die, as what waits for a broken disk "
+            "does not (D in ps -eo pid,stat,args). If it had a lock, an office or an item, that is not given back, and runs "
+            "out by itself; see that all of it is gone before you start it again"
+        )
+
+
 def _never() -> float:
     return float("inf")
 
@@ -37,8 +48,8 @@ async def run_command(
     """Run a command to its end, with this process's standard output and error; returns its exit code, 128 + N where
     signal N ended it.
 
-    When this returns or raises, neither it nor anything that it started is left; also when this process dies,
-    however that happens. It runs in a session of its own: a Ctrl-C in the terminal goes to this process alone. If
+    When this returns or raises, neither it nor anything that it started is left, unless it raises
+    :class:`CommandNotGone`; also when this process dies, however that happens. It runs in a session of its own: a Ctrl-C in the terminal goes to this process alone. If
     the calling task is cancelled the command gets TERM, then KILL after the grace, and the cancellation is raised
     once all is gone.
 
@@ -50,6 +61,7 @@ async def run_command(
     :param environment: added to this process's.
     :raises CommandNotRun: there is no such command. :raises CommandLost: the deadline had passed before it began, or
         came too near, or its guard died (then it was killed). :raises StartFailed: the guard cannot be started.
+    :raises CommandNotGone: something of it may be left; in place of whatever else there would be to raise.
     """
     if not command:
         raise CommandNotRun("no command is given: say what to run")
@@ -68,6 +80,8 @@ async def run_command(
     finally:
         if trusting is not None:  # only now: its grace may be longer than what is trusted without a keepalive
             trusting.cancel()
+        if guarded.ended is not None and not guarded.ended.reaped:
+            raise CommandNotGone(command[0])
 
 
 class _GuardedCommand(Guarded):
@@ -141,8 +155,9 @@ def _exit_code(command: str, ended: Exit) -> int:
             f"{command} was stopped: what it ran under was not trusted for long enough any more"
         )
     if ended.cause is Cause.GUARD_LOST:
-        fate = "it was killed" if ended.reaped else "parts of it may still run"
-        raise CommandLost(f"{command} did not come to its end: {ended.reason}, and {fate}; run it again")
+        raise CommandLost(
+            f"{command} did not come to its end: {ended.reason}, and it was killed; run it again"
+        )
     if ended.signal is not None:
         return 128 + ended.signal
     return 1 if ended.code is None else ended.code

@@ -166,6 +166,8 @@ class Election:
         """
         leadership.end(reason)
         session, term = leadership.session, leadership.term
+        if session.is_abandoned:
+            return
         resigned = False
         try:
             await self.etcd.txn(

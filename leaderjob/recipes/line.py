@@ -113,7 +113,8 @@ class Line:
     async def release(self, held: Held) -> None:
         """Let the next one have it; only when all that was done under it has stopped. What was lost may be released.
 
-        Where etcd does not answer in time the session is lost, and its lease takes the key with it.
+        Where etcd does not answer in time the session is lost, and its lease takes the key with it; as it does where the
+        session was abandoned.
 
         :raises NotHeld: it was released already, or another one acquired it.
         """
@@ -122,6 +123,8 @@ class Line:
             raise NotHeld(self.what)
         held.released = True
         held.end("it was released")
+        if session.is_abandoned:
+            return
         released = False
         deleting = asyncio.ensure_future(
             session.etcd.txn([held.fence], [Delete(held.key)], repeatable=True, within_s=_RELEASE_TIMEOUT_S)

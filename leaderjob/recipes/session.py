@@ -74,6 +74,8 @@ class Session:
         """The election, by its prefix, in which its key stands."""
         self.stands_for: set[str] = set()
         """The lines, by their prefixes, in which its keys stand."""
+        self.is_abandoned = False
+        """Nothing on its lease is deleted: all of it goes when that runs out."""
         self._lost = asyncio.Event()
         self._reason = ""
         self._lease_is_gone = False
@@ -116,7 +118,7 @@ class Session:
         await asyncio.gather(*beside, return_exceptions=True)
         if not self.is_lost:
             self._lose("closed")
-        if not self._lease_is_gone:
+        if not self._lease_is_gone and not self.is_abandoned:
             with suppress(EtcdError):
                 await self.etcd.revoke(self.lease_id, within_s=_REVOKE_TIMEOUT_S)
                 self._lease_is_gone = True
@@ -140,6 +142,12 @@ class Session:
         if not self.is_lost:
             emit(Events.SESSION_LOST, lease=f"{self.lease_id:x}", term=self.term, reason=reason)
             self._lose(reason)
+
+    def abandon(self, reason: str) -> None:
+        """Lose it, and leave its lease to run out by itself: nobody else is to have at once what its keys stand for, as
+        what was done under them may still go on."""
+        self.is_abandoned = True
+        self.lose(reason)
 
     def renew_now(self) -> None:
         """Send the next keepalive at once."""

@@ -18,6 +18,7 @@ from tests.support.commands import Lines, leaderjob, said
 from tests.support.etcd import packaged
 from tests.support.locks import keys_below, until_standing
 from tests.support.streams import run_with_streams
+from tests.support.undying import stops, undying
 
 UP = "import os, signal, sys, time\nprint('up', os.environ['LEADERJOB_FENCING_TOKEN'], flush=True)\n"
 SLEEPS = UP + "time.sleep(1000)"
@@ -177,6 +178,19 @@ def test_a_command_whose_lock_is_lost_is_killed_without_grace(commands: Commands
         commands.delete(commands.first_key())
         assert running.wait(20) == 1  # a keepalive later, and not a grace
     assert marked.alive(mark) == []
+
+
+@pytest.mark.parametrize("kind", ["lock", "elect"])
+@pytest.mark.parametrize("asked_to_stop", [False, True])
+def test_what_a_command_started_and_does_not_die_keeps_the_lock_until_the_lease_runs_out(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, kind: str, asked_to_stop: bool
+) -> None:
+    undying(monkeypatch)
+    command = stops(os.getpid()) if asked_to_stop else ["true"]
+    ended = said([kind, *commands.options, "x", "--", *command])
+    assert (ended.returncode, "may still run" in ended.stderr) == (1, True)
+    (key,) = run_with_streams(keys_below(commands.endpoint, commands.namespace))
+    assert key.lease
 
 
 @slow

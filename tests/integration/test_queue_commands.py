@@ -17,6 +17,7 @@ from leaderjob.etcd import Etcd
 from tests.support.commands import Lines, Said, leaderjob, said
 from tests.support.queues import Counter
 from tests.support.streams import run_with_streams
+from tests.support.undying import undying
 
 FAIL = ("--", "sh", "-c", "exit 7")
 
@@ -148,6 +149,17 @@ def test_a_command_dies_with_its_consumer_and_the_item_returns(
         run_with_streams(expire())
     peeked = line.run("peek")
     assert (peeked.returncode, peeked.stdout) == (0, "work\n")
+
+
+def test_what_a_command_started_and_does_not_die_keeps_its_item_until_the_lease_runs_out(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undying(monkeypatch)
+    line.run("push", "work")
+    ended = line.run("pop", "--", "true")
+    assert (ended.returncode, "may still run" in ended.stderr) == (1, True)
+    assert line.run("length").stdout == "1\n"
+    assert line.run("pop").returncode == 4
 
 
 def test_wrong_usage_ends_with_two(line: CommandLine) -> None:

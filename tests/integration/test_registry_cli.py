@@ -13,6 +13,7 @@ from leaderjob.recipes import Registry
 from tests.support.commands import Lines, said
 from tests.support.etcd import etcdctl
 from tests.support.streams import run_with_streams
+from tests.support.undying import stops, undying
 
 HERE = "127.0.0.1:7001"
 
@@ -83,6 +84,17 @@ def test_asked_to_stop_it_is_unregistered_before_its_command_is_stopped(
         assert said(service(etcd, namespace, "list", "greeter")).returncode == 4
         os.kill(command, signal.SIGUSR1)
         assert registered.wait(15) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("asked_to_stop", [False, True])
+def test_what_its_command_started_and_does_not_die_is_told(
+    etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch, asked_to_stop: bool
+) -> None:
+    undying(monkeypatch)
+    command = stops(os.getpid()) if asked_to_stop else ["true"]
+    ended = said(service(etcd, namespace, "register", "greeter", HERE, "--", *command))
+    assert (ended.returncode, "may still run" in ended.stderr) == (1, True)
+    assert said(service(etcd, namespace, "list", "greeter")).returncode == 4
 
 
 @pytest.mark.slow

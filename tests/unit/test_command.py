@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from leaderjob.clock import boottime
-from leaderjob.execution.command import CommandLost, CommandNotRun, run_command
+from leaderjob.execution.command import CommandLost, CommandNotGone, CommandNotRun, run_command
 from tests.support import marked
 from tests.support.commands import environment
 from tests.support.loop import run_async
+from tests.support.undying import undying
 
 
 @pytest.fixture
@@ -239,6 +240,24 @@ def test_where_its_guard_is_killed_it_is_killed_too_and_that_is_an_error(told: T
 
     run_async(main())
     assert marked.alive(mark) == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_it_started_and_does_not_die_is_an_error_however_it_ended(
+    told: Told, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    undying(monkeypatch)
+
+    async def main() -> None:
+        ends = "time.sleep(1000)" if cancelled else "pass"
+        running = asyncio.create_task(run_command(python(f"{says(told, 'up')}; {ends}"), grace_s=0.1))
+        assert await told.line() == b"up"
+        if cancelled:
+            running.cancel()
+        with pytest.raises(CommandNotGone, match="may still run"):
+            await running
+
+    run_async(main())
 
 
 def is_guard(pid: str) -> bool:
