@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
-from leaderjob.recipes import Held, Lock, ReadWriteLock, Semaphore, Session
+from leaderjob.recipes import Held, Session
 from leaderjob.recipes.lock import _Acquirable
+from tests.property.lockable import FOLDERS, PERMITS, lock_of
 from tests.property.profile import profile
 from tests.support.locks import TIMING, until_standing
 from tests.support.streams import run_with_streams
 
 SESSIONS = 4
-PERMITS = 2
-FOLDERS = {"lock": "locks/x/", "semaphore": "semaphores/x/holders/", "rwlock": "rwlocks/x/"}
 
 
 class Step(NamedTuple):
@@ -85,13 +84,7 @@ class Line:
         return next((place for place in self.places if place.who == who), None)
 
     def lock_of(self, place: Place) -> _Acquirable:
-        session = self.sessions[place.who]
-        if self.kind == "lock":
-            return Lock(session, "x", namespace=self.namespace)
-        if self.kind == "semaphore":
-            return Semaphore(session, "x", PERMITS, namespace=self.namespace)
-        lock = ReadWriteLock(session, "x", namespace=self.namespace)
-        return lock.writing() if place.writes else lock.reading()
+        return lock_of(self.kind, self.sessions[place.who], self.namespace, writes=place.writes)
 
     async def enter(self, place: Place) -> Held:
         held = await self.locks[place.who].acquire()
