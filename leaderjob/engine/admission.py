@@ -194,7 +194,7 @@ class Admission:
         )
 
     async def _read(self) -> Stored[Timetable] | None:
-        found = await self._office.leadership.etcd.get(self._key)
+        found = await self._office.writer.read(self._key)
         if found is None:
             return None
         stored = decode(Kind.TIMETABLE, found)

@@ -176,7 +176,7 @@ class JobLoop:
 
         :raises Conflict: neither; the command was changed.
         """
-        found = await self._office.leadership.etcd.get(self._office.keys.run(run.job, run.id))
+        found = await self._office.writer.read(self._office.keys.run(run.job, run.id))
         if found is None:
             raise Conflict(f"command {command.record.id} was changed or withdrawn meanwhile")
         try:
@@ -209,7 +209,7 @@ class JobLoop:
         """Write the definition in force; returns the revision."""
         key = self._office.keys.spec(self._spec.name)
         for _ in range(_ANNOUNCE_TRIES):
-            found = await self._office.leadership.etcd.get(key)
+            found = await self._office.writer.read(key)
             try:
                 return await self._office.writer.commit(
                     [modified_at(key, found.mod_revision if found else 0)], [Put(key, self._spec.to_bytes())]

@@ -60,7 +60,7 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
         except Conflict:
             # Only this term writes pointers and versions, so somebody's hand was in it: if it is not the
             # run itself that changed, look at what is there now, and go on from there.
-            found = await office.leadership.etcd.get(run.key)
+            found = await office.writer.read(run.key)
             if found is None or found.mod_revision != run.mod_revision:
                 raise
             await asyncio.sleep(_PAUSE_AFTER_CONFLICT_S)
@@ -68,7 +68,7 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
 
 async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any) -> Run:
     keys, job = office.keys, run.record.job
-    found = await office.leadership.etcd.get(keys.pointer(job))
+    found = await office.writer.read(keys.pointer(job))
     before = decode(Kind.POINTER, found).record if found else None
     assert before is None or isinstance(before, Pointer)
     if _is_superseded(run.record, before):

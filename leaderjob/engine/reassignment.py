@@ -9,30 +9,52 @@ from typing import Any
 from leaderjob.catalog.description import check_params
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Assignment, Office
-from leaderjob.engine.overrides import JobOverride, overrides_in
+from leaderjob.engine.overrides import JobOverride, Overrides, overrides_in
 from leaderjob.errors import SettingsError
+from leaderjob.etcd import EtcdUnavailable
 from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.telemetry.events import Events, emit
+
+_RETRY_PAUSE_S = 0.5
 
 
 async def take_up_overrides(
     office: Office, loops: Mapping[str, JobLoop], assignments: Mapping[str, Assignment], known: asyncio.Event
 ) -> None:
-    """Until the term ends: let jobs be as the overrides have it, as soon as they are changed.
+    """Until the term ends: let jobs be as the overrides have it, as soon as they are changed. Waits while etcd does not
+    answer.
 
     :param assignments: the jobs without overrides. :param known: set once those are that the term begins with.
     """
     store = overrides_in(office.leadership.etcd, office.keys.namespace)
-    async with aclosing(store.watch()) as configurations:
-        async for overrides in configurations:
-            for job in overrides.jobs.keys() - loops.keys():
-                _refuse(office, job, "no job is called that")
-            for job, loop in loops.items():
-                changed, refused = overridden(assignments[job], overrides.jobs.get(job))
-                loop.assign(changed)
-                for reason in refused:
-                    _refuse(office, job, reason)
-            known.set()
+    troubled = False
+    while True:
+        try:
+            async with aclosing(store.watch()) as configurations:
+                async for overrides in configurations:
+                    _assign(office, loops, assignments, overrides)
+                    known.set()
+                    troubled = False
+        except EtcdUnavailable as error:
+            if not troubled:
+                emit(Events.CONNECTION_TROUBLE, term=office.token, reason=error)
+            troubled = True
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+
+def _assign(
+    office: Office,
+    loops: Mapping[str, JobLoop],
+    assignments: Mapping[str, Assignment],
+    overrides: Overrides,
+) -> None:
+    for job in overrides.jobs.keys() - loops.keys():
+        _refuse(office, job, "no job is called that")
+    for job, loop in loops.items():
+        changed, refused = overridden(assignments[job], overrides.jobs.get(job))
+        loop.assign(changed)
+        for reason in refused:
+            _refuse(office, job, reason)
 
 
 def _refuse(office: Office, job: str, reason: str) -> None:

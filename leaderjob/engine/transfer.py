@@ -54,7 +54,7 @@ async def make_next(office: Office, to: str) -> str | None:
     if obstacle is not None:
         return obstacle
     key = office.keys.transfer
-    found = await office.leadership.etcd.get(key)
+    found = await office.writer.read(key)
     asked = Transfer(to=to, token=office.token)
     revision = await office.writer.commit(
         [modified_at(key, found.mod_revision if found else 0)],

@@ -18,6 +18,7 @@ from leaderjob.etcd import (
     EtcdError,
     EtcdUnavailable,
     Get,
+    KeyValue,
     NoSpace,
     Op,
     Put,
@@ -44,7 +45,7 @@ class Committed:
 
 
 class FencedWriter:
-    """Commits writes of one term."""
+    """Commits writes of one term, and reads what they depend on."""
 
     def __init__(self, leadership: Leadership) -> None:
         self.leadership = leadership
@@ -95,8 +96,25 @@ class FencedWriter:
                 raise Conflict("a record has changed since it was read; nothing was written")
             await asyncio.sleep(_PAUSE_S)
 
+    async def read(self, key: str) -> KeyValue | None:
+        """The key as it is, by a linearizable read: to decide what to write. Waits as :meth:`commit` does.
+
+        :raises TermLost: the trust deadline has passed.
+        """
+        told: set[Events] = set()
+        while True:
+            self.leadership.check()
+            try:
+                found = await self.leadership.etcd.get(key)
+            except EtcdUnavailable as error:
+                self._tell(error, told)
+            else:
+                self._troubles.discard(Events.CONNECTION_TROUBLE)
+                return found
+            await asyncio.sleep(_PAUSE_S)
+
     def _tell(self, error: EtcdError, told: set[Events]) -> None:
-        """Report trouble once, however many writes wait for its end. :param told: what this write has reported."""
+        """Report trouble once, however many calls wait for its end. :param told: what this call has reported."""
         trouble = Events.ETCD_FULL if isinstance(error, NoSpace) else Events.CONNECTION_TROUBLE
         if trouble not in self._troubles | told:
             emit(trouble, term=self.leadership.term.token, reason=error)

@@ -19,7 +19,10 @@ from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.stored import Stored
+from leaderjob.telemetry.events import Events
 from tests.faults.harness.children import workers_of
+from tests.support.cuttable import Cuttable
+from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, seated
 from tests.support.streams import run_with_streams
 
@@ -70,6 +73,33 @@ def test_a_work_directory_that_cannot_be_made_is_a_failure_of_the_run_and_no_los
             assert done.reason is not None
             assert str(tmp_path / "work") in done.reason
             assert "cannot be made: Not a directory" in done.reason
+
+    run_with_streams(main())
+
+
+def test_a_result_that_etcd_is_away_for_waits_and_is_published_without_another_attempt(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
+        ):
+
+            async def once_it_is_staged() -> None:
+                seat.writer.after = proxy.refuse
+
+            seat.writer.after = once_it_is_staged  # the first write begins the attempt
+            with hearing() as heard:
+                run = await stored(seat, admitted())
+                carrying_out = asyncio.ensure_future(Dispatch(seat.office, assigned("j")).carry_out(run))
+                troubled = asyncio.ensure_future(heard.until(Events.CONNECTION_TROUBLE))
+                await asyncio.wait([carrying_out, troubled], return_when=asyncio.FIRST_COMPLETED)
+                troubled.cancel()
+                await proxy.accept()
+                done = await carrying_out
+            assert outcomes(done) == [Outcome.SUCCEEDED]
+            assert heard.all(Events.CONNECTION_TROUBLE)
 
     run_with_streams(main())
 

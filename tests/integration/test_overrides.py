@@ -22,6 +22,8 @@ from leaderjob.model.run import Outcome
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
 from leaderjob.telemetry.events import Events, listen
+from tests.support.cuttable import Cuttable
+from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
 from tests.support.replicas import Cluster, told
 from tests.support.streams import run_with_streams
@@ -38,6 +40,15 @@ async def settled(seat: Seat, loop: JobLoop) -> None:
     """No run is under way, nor tidied up after."""
     await seat.feed.until(lambda view: not view.unfinished_runs("j"))
     await loop.idle()
+
+
+async def run_obediently(seat: Seat, loop: JobLoop, *, effects: Path, gate: Path) -> None:
+    """Trigger a job that works until there is a file ``gate``; returns once it works."""
+    asked, key = trigger("r", "j", effects=str(effects), gate=str(gate)), seat.keys.command("r")
+    revision = await seat.outside.put(key, asked.to_bytes())
+    await loop.trigger(Stored(key, asked, revision, revision))
+    while not effects.exists():
+        await asyncio.sleep(0.01)
 
 
 async def until_timetable(seat: Seat, wanted: Callable[[Timetable], bool]) -> Timetable:
@@ -131,10 +142,7 @@ def test_a_timeout_holds_from_the_next_attempt_on(etcd: EmbeddedEtcd, namespace:
                 await until_timetable(seat, lambda one: True)
                 loop.assign(overridden(assignment, JobOverride(timeout=0.5))[0])
                 await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
-                asked = trigger("r", "j", effects=str(tmp_path / "e"), gate=str(tmp_path / "never"))
-                key = seat.keys.command("r")
-                revision = await seat.outside.put(key, asked.to_bytes())
-                await loop.trigger(Stored(key, asked, revision, revision))
+                await run_obediently(seat, loop, effects=tmp_path / "e", gate=tmp_path / "never")
                 view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
                 assert view.runs("j")[0].record.outcome is Outcome.TIMED_OUT
                 await settled(seat, loop)
@@ -183,6 +191,40 @@ def test_a_loop_that_breaks_on_a_change_takes_it_up_when_it_begins_again(
     run_with_streams(main(), timeout_s=15)
 
 
+def test_a_change_that_etcd_is_away_for_waits_and_leaves_the_run_under_way_alone(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
+        ):
+            base = assigned("j", "every 3650d")
+            spec = base.spec.model_copy(update={"reference": "tests.support.jobs.witnessed:obedient"})
+            assignment, gate = replace(base, spec=spec), tmp_path / "gate"
+            loop = JobLoop(seat.office, assignment)
+            async with going_on(loop.run()):
+                await until_timetable(seat, lambda one: True)
+                await run_obediently(seat, loop, effects=tmp_path / "effects", gate=gate)
+                for override in (
+                    JobOverride(timeout=3600.0),  # is only announced
+                    JobOverride(schedule=("every 3649d",)),  # has a timetable to read first
+                ):
+                    with hearing() as heard:
+                        await proxy.refuse()
+                        loop.assign(overridden(assignment, override)[0])
+                        await heard.until(Events.CONNECTION_TROUBLE)
+                        await proxy.accept()
+                        await heard.until(Events.JOB_CHANGED)
+                gate.touch()
+                view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
+                (run,) = view.runs("j")
+                assert [attempt.outcome for attempt in run.record.attempts] == [Outcome.SUCCEEDED]
+                await settled(seat, loop)
+
+    run_with_streams(main(), timeout_s=25)
+
+
 def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
@@ -223,6 +265,27 @@ def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
         run_with_streams(main(), timeout_s=15)
     finally:
         stop()
+
+
+def test_overrides_that_etcd_is_away_for_are_waited_for(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with (
+            Cuttable(etcd.endpoint) as proxy,
+            seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
+        ):
+            base, known = assigned("j"), asyncio.Event()
+            loop = JobLoop(seat.office, base)
+            await proxy.refuse()
+            with hearing() as heard:
+                async with going_on(take_up_overrides(seat.office, {"j": loop}, {"j": base}, known)):
+                    await heard.until(Events.CONNECTION_TROUBLE)
+                    assert not known.is_set()
+                    await proxy.accept()
+                    await known.wait()
+
+    run_with_streams(main(), timeout_s=15)
 
 
 def test_an_override_changes_what_it_names_and_nothing_else() -> None:
