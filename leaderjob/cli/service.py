@@ -1,7 +1,7 @@
 """``leaderjob service``: register an instance of a service, and see who else is there."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from leaderjob.execution.command import CommandNotGone, run_command
 from leaderjob.recipes import Instance, Registry, Timing
 
 _NOT_FOUND = 4
+_CONNECT_TIMEOUT_S, _CONNECT_PAUSE_S = 2.0, 0.1
 _WORDS = {EventKind.CREATED: "joined", EventKind.UPDATED: "changed", EventKind.DELETED: "left"}
 
 
@@ -37,6 +38,11 @@ def service() -> None:
     default=10.0,
     help="How long the entry outlives a machine that died [10s].",
 )
+@click.option(
+    "--when-listening",
+    is_flag=True,
+    help="Start COMMAND first, and register once HOST:PORT takes a connection.",
+)
 @click.argument("name")
 @click.argument("address", metavar="HOST:PORT")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -47,6 +53,7 @@ def register(
     config: Path | None,
     metadata: Sequence[str],
     ttl_s: float,
+    when_listening: bool,
     name: str,
     address: str,
     command: Sequence[str],
@@ -55,10 +62,16 @@ def register(
 
     Write -- before the command. Without one it is registered until SIGTERM or Ctrl-C. When asked to stop it is
     unregistered first, then the command gets SIGTERM. The entry is made again whenever its lease was lost.
+
+    The command is started once it is registered; with --when-listening it is registered once it listens.
     """
     target, timing = find_target(etcd, namespace, config), timing_of(ttl_s)
     pairs = _pairs(metadata)
-    return run_in_order(_register(target, timing, command, name=name, address=address, metadata=pairs))
+    return run_in_order(
+        _register(
+            target, timing, command, name=name, address=address, metadata=pairs, when_listening=when_listening
+        )
+    )
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -79,18 +92,30 @@ async def _register(
     name: str,
     address: str,
     metadata: dict[str, str],
+    when_listening: bool,
 ) -> int:
     running: asyncio.Task[int] | None = None
     async with connect(target.etcd) as etcd:
         registry = Registry(etcd, namespace=target.namespace, timing=timing)
         registration = registry.register(name, address, metadata=metadata)
         try:
-            async with registration:
-                click.echo(f"{address} is registered as an instance of {name}", err=True)
-                if not command:
-                    return await _until_asked_to_stop()
-                running = asyncio.create_task(run_command(command), name="the command")
-                return await asyncio.shield(running)
+            if when_listening:
+                running = _start(command)
+                if await _ends_before(running, _until_listening(address)):
+                    return running.result()
+            while True:
+                async with registration:
+                    click.echo(f"{address} is registered as an instance of {name}", err=True)
+                    running = running or _start(command)
+                    if await _ends_before(running, registration.wait_ended()):
+                        return running.result()
+                # Nothing that is done here relies on what the store was before.
+                click.echo("etcd was restored from a backup, or reset: registering again", err=True)
+                etcd.connection.accept_store()
+        except asyncio.CancelledError:
+            if command:
+                raise
+            return 0
         finally:
             # Nobody is sent here any more.
             if running is not None:
@@ -100,12 +125,37 @@ async def _register(
                     raise ended
 
 
-async def _until_asked_to_stop() -> int:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        return 0
+def _start(command: Sequence[str]) -> asyncio.Task[int]:
+    return asyncio.create_task(run_command(command) if command else _for_ever(), name="the command")
+
+
+async def _for_ever() -> int:
+    await asyncio.Event().wait()
     raise AssertionError("nobody sets this event")
+
+
+async def _ends_before(running: asyncio.Task[int], other: Coroutine[Any, Any, object]) -> bool:
+    """Whether ``running`` has ended; if not, ``other`` has. Cancelled, it leaves ``running`` alone."""
+    waiting = asyncio.create_task(other)
+    try:
+        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    return running.done()
+
+
+async def _until_listening(address: str) -> None:
+    """Return once a TCP connection to ``address`` was taken."""
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.close()
+            return
+        except OSError:  # TimeoutError is one
+            await asyncio.sleep(_CONNECT_PAUSE_S)
 
 
 @service.command("list")

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Etcd, EtcdError
+from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack
 from leaderjob.recipes.backends import Backend, Backends, left_s
 from leaderjob.recipes.registry import Registry
 from leaderjob.telemetry.events import Events, emit
@@ -153,13 +153,16 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]
         self._following = asyncio.create_task(self._follow(), name=f"follow {service}")
 
     async def _follow(self) -> None:
+        """Until it is cancelled, or the store went back: then calls go on with the instances that are known."""
         while True:
             try:
                 async with self._registry.following(self._service) as followed:
-                    addresses = followed.instances
+                    instances = followed.instances
                     while True:
-                        self._backends.set(tuple({instance.address: None for instance in addresses}))
-                        addresses = await followed.changed()
+                        self._backends.set(tuple({instance.address: None for instance in instances}))
+                        instances = await followed.changed(instances)
+            except HistoryWentBack:
+                return  # the view has told so
             except EtcdError as error:
                 emit(Events.CONNECTION_TROUBLE, reason=error)
                 await asyncio.sleep(_PAUSE_S)

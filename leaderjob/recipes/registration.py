@@ -8,7 +8,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from leaderjob.etcd import Etcd, EtcdError, follow
+from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack, follow
 from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import AlreadyRegistered, SessionLost
 from leaderjob.recipes.session import Session, Timing
@@ -29,19 +29,33 @@ class Registration:
         self._value = value
         self._timing = timing
         self._registered = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._went_back: HistoryWentBack | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def wait_registered(self) -> str:
-        """Wait until the entry is there (again); returns its key."""
+        """Wait until the entry is there (again); returns its key. :raises HistoryWentBack: see :meth:`wait_ended`."""
         while self.key is None:
+            if self._went_back is not None:
+                raise self._went_back
             await self._registered.wait()
         return self.key
+
+    async def wait_ended(self) -> HistoryWentBack:
+        """Wait until it is given up, which it is for one reason only; returns that: the store went back, and the client
+        sends it nothing more. A new client can register again."""
+        while self._went_back is None:
+            await self._ended.wait()
+        return self._went_back
 
     async def __aenter__(self) -> Self:
         """Returns once it is registered. :raises EtcdError: etcd does not answer, or refuses; nothing is left then.
         :raises AlreadyRegistered: this was entered already."""
         if self._task is not None:
             raise AlreadyRegistered(self.address)
+        self._went_back = None
+        for event in (self._registered, self._ended):
+            event.clear()
         self._task = asyncio.create_task(self._keep(), name=f"registration of {self.address}")
         registered = asyncio.create_task(self._registered.wait())
         try:
@@ -67,7 +81,7 @@ class Registration:
             await asyncio.wait([task])
 
     async def _keep(self) -> None:
-        """Until it is cancelled. :raises EtcdError: it could not even be registered once."""
+        """Until it is cancelled, or given up. :raises EtcdError: it could not even be registered once."""
         was_there = in_trouble = False
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -80,11 +94,20 @@ class Registration:
             except (EtcdError, SessionLost) as error:
                 if not was_there:
                     raise
+                if isinstance(error, HistoryWentBack):
+                    self._give_up(error)
+                    return
                 if not in_trouble:
                     emit(Events.CONNECTION_TROUBLE, reason=error)
                 in_trouble = True
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _give_up(self, error: HistoryWentBack) -> None:
+        emit(Events.REGISTRATION_ENDED, address=self.address, reason=error)
+        self._went_back = error
+        for event in (self._registered, self._ended):
+            event.set()
 
     async def _until_gone(self, session: Session, entry: Entry) -> None:
         async def confirm(sent_at: float) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from leaderjob.etcd import Etcd, EtcdError, follow
+from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack, follow
 from leaderjob.names import check_name
 from leaderjob.recipes.errors import NotFollowed
 from leaderjob.recipes.instance import Change, Instance, Instances, check_address, decode, encode
@@ -25,6 +25,7 @@ class Followed:
         self._etcd = etcd
         self._prefix = prefix
         self._instances: tuple[Instance, ...] = ()
+        self._went_back: HistoryWentBack | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -32,13 +33,24 @@ class Followed:
         """Those who are registered as far as is known, the oldest entry first."""
         return self._instances
 
-    async def changed(self) -> tuple[Instance, ...]:
-        """Wait for the next change; returns what is there then."""
-        await self._changed.wait()
+    async def changed(self, seen: tuple[Instance, ...]) -> tuple[Instance, ...]:
+        """Wait until :attr:`instances` is another than ``seen``, and return it; at once, where it is by now::
+
+            instances = followed.instances
+            while True:
+                ...  # whatever takes its time: what changes meanwhile is not missed
+                instances = await followed.changed(instances)
+
+        :raises HistoryWentBack: it will not change any more: the store went back, and the client asks it nothing more.
+        """
+        while self._instances == seen:
+            if self._went_back is not None:
+                raise self._went_back
+            await self._changed.wait()
         return self._instances
 
     async def keep(self, *, listed: asyncio.Event) -> None:
-        """Until it is cancelled. :raises EtcdError: it could not even be listed once."""
+        """Until it is cancelled, or the store went back. :raises EtcdError: it could not even be listed once."""
         pause_s = _FIRST_PAUSE_S
         while True:
             instances = Instances()
@@ -49,6 +61,13 @@ class Followed:
                         self._set(instances.now)
                         listed.set()
                         pause_s = _FIRST_PAUSE_S
+            except HistoryWentBack as error:
+                emit(Events.VIEW_ENDED, prefix=self._prefix, reason=error)
+                if not listed.is_set():
+                    raise
+                self._went_back = error
+                self._notify()
+                return
             except EtcdError as error:
                 if not listed.is_set():
                     raise
@@ -59,8 +78,11 @@ class Followed:
     def _set(self, instances: tuple[Instance, ...]) -> None:
         if instances != self._instances:
             self._instances = instances
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+            self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class Registry:
@@ -86,7 +108,7 @@ class Registry:
 
     def register(self, name: str, address: str, *, metadata: Mapping[str, Any] | None = None) -> Registration:
         """To be entered: registered inside ``async with``, on a lease of its own, and again whenever that is lost or the
-        entry is deleted.
+        entry is deleted. SIGTERM leaves no ``async with``, unless the program sees to it: docs/recipes/registry.md has how.
 
         :param address: ``HOST:PORT`` under which others reach the instance.
         :raises InvalidName: ``name`` is none. :raises SettingsError: nobody could connect to ``address``, or the
@@ -126,7 +148,8 @@ class Registry:
     async def following(self, name: str) -> AsyncIterator[Followed]:
         """Keep the instances of a service at hand, for :meth:`instances`, while this is open.
 
-        :raises EtcdError: etcd cannot be listed when it begins; later the view stays as it is until it can.
+        :raises EtcdError: etcd cannot be listed when it begins; later the view stays as it is until it can. It stays so
+            for good where the store went back, see :meth:`Followed.changed`.
         """
         followed, listed = Followed(self._etcd, self.prefix(name)), asyncio.Event()
         keeping = asyncio.create_task(followed.keep(listed=listed), name=f"instances of {name}")

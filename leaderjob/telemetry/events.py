@@ -98,6 +98,16 @@ class Events(Enum):
         "the entry of an instance is gone, though nobody left: it is registered again: why",
         "key address reason",
     )
+    REGISTRATION_ENDED = (
+        logging.ERROR,
+        "an instance is not registered any more, and not again by itself: why",
+        "address reason",
+    )
+    VIEW_ENDED = (
+        logging.ERROR,
+        "the instances of a service are not followed any more, what is known of them stays: why",
+        "prefix reason",
+    )
     STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
     LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")

@@ -31,8 +31,9 @@ async def registry(endpoints: list[str], timing: Timing | None = None) -> AsyncI
 
 
 async def until(followed: Followed, *addresses: str) -> None:
-    while sorted(instance.address for instance in followed.instances) != sorted(addresses):
-        await followed.changed()
+    instances = followed.instances
+    while sorted(instance.address for instance in instances) != sorted(addresses):
+        instances = await followed.changed(instances)
 
 
 async def nothing_is_left(etcd: Members) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import sys
+import textwrap
 from contextlib import aclosing
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Barrier, Progress, Registry, Session, Topic
 from tests.support.candidates import TIMING
-from tests.support.examples import DOCS, run_examples
+from tests.support.commands import Lines
+from tests.support.examples import DOCS, examples_of, run_examples
 from tests.support.greeters import Greeter
 from tests.support.streams import run_with_streams
 
@@ -70,12 +73,46 @@ def test_the_examples_of_the_registry_run(own_etcd: EmbeddedEtcd) -> None:
     printed: list[object] = []
 
     async def main() -> None:
-        async with Etcd([own_etcd.endpoint]) as client:
-            names: dict[str, object] = {"etcd": client, "print": printed.append}
-            await run_examples(RECIPES / "registry.md", own_etcd.endpoint, names)
+        async with (
+            Etcd([own_etcd.endpoint]) as client,
+            Registry(client).register("greeter", "10.0.0.6:50051"),
+        ):
+            names: dict[str, object] = {"etcd": client, "print": lambda *words: printed.append(words)}
+            await run_examples(RECIPES / "registry.md", own_etcd.endpoint, names, but="signal")
 
     run_with_streams(main())
     assert "10.0.0.5:50051" in str(printed)
+
+
+def test_the_example_of_the_registry_that_heeds_sigterm_unregisters_long_before_its_ttl(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    (example,) = (each for each in examples_of((RECIPES / "registry.md").read_text()) if "signal" in each)
+    script = (
+        "import asyncio, signal, sys\n"
+        "from leaderjob.etcd import Etcd\n"
+        "from leaderjob.recipes import Registry\n"
+        "async def main():\n"
+        "  async with Etcd([sys.argv[1]]) as etcd:\n"
+        "    registry = Registry(etcd, namespace=sys.argv[2])\n"
+        f"{textwrap.indent(example, '    ')}"
+        "asyncio.run(main())"
+    )
+
+    async def until_there_are(count: int) -> None:
+        async with (
+            Etcd([etcd.endpoint]) as client,
+            Registry(client, namespace=namespace).following("greeter") as followed,
+        ):
+            instances = followed.instances
+            while len(instances) != count:
+                instances = await followed.changed(instances)
+
+    with Lines(sys.executable, "-c", script, etcd.endpoint, namespace) as server:
+        run_with_streams(until_there_are(1))
+        server.terminate()
+        assert server.wait(8) == 0
+        run_with_streams(until_there_are(0), timeout_s=2)
 
 
 def test_the_example_of_balancing_runs(own_etcd: EmbeddedEtcd) -> None:

@@ -4,17 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import InvalidName, SettingsError
-from leaderjob.etcd import Etcd, EtcdUnavailable, EventKind, ValueTooLarge
+from leaderjob.etcd import Etcd, EtcdUnavailable, EventKind, HistoryWentBack, ValueTooLarge, follow
 from leaderjob.recipes import AlreadyRegistered, Followed, NotFollowed, Registration, Registry, Timing
 from leaderjob.telemetry.events import Events, listen
+from tests.support.backups import wipe
 from tests.support.candidates import SHORT
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
+from tests.support.hearing import hearing
 from tests.support.streams import run_with_streams
 
 HERE = "127.0.0.1:7001"
@@ -28,8 +31,9 @@ async def registry(endpoint: str, namespace: str) -> AsyncIterator[tuple[Registr
 
 
 async def until(followed: Followed, *addresses: str) -> None:
-    while sorted(instance.address for instance in followed.instances) != sorted(addresses):
-        await followed.changed()
+    instances = followed.instances
+    while sorted(instance.address for instance in instances) != sorted(addresses):
+        instances = await followed.changed(instances)
 
 
 async def registered_anew(registration: Registration, old: str) -> str:
@@ -164,6 +168,52 @@ def test_a_view_stays_as_it_is_while_etcd_does_not_answer_and_catches_up(
                 assert [each.address for each in cut_off.instances("greeter")] == [HERE]
                 await proxy.accept()
                 await until(followed, HERE, THERE)
+
+    run_with_streams(main())
+
+
+def test_a_change_before_it_is_waited_for_is_not_missed(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            registry(etcd.endpoint, namespace) as (ours, _),
+            ours.following("greeter") as followed,
+        ):
+            seen = followed.instances
+            async with ours.register("greeter", HERE):
+                while not followed.instances:
+                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(5):
+                    assert [each.address for each in await followed.changed(seen)] == [HERE]
+
+    run_with_streams(main())
+
+
+def test_a_store_that_went_back_ends_registrations_and_views_and_says_so(
+    own_etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leaderjob.recipes.registry.follow", partial(follow, look_again_s=0.2))
+
+    async def main() -> None:
+        async with (
+            registry(own_etcd.endpoint, namespace) as (ours, client),
+            ours.register("greeter", HERE) as registration,
+            ours.following("greeter") as followed,
+        ):
+            for _ in range(20):
+                await client.put(f"/{namespace}/lost", b"")
+            waiting = asyncio.create_task(followed.changed(followed.instances))
+            with hearing() as heard, pytest.raises(HistoryWentBack, match="restored from a backup"):
+                await wipe(own_etcd)
+                assert isinstance(await registration.wait_ended(), HistoryWentBack)
+                assert registration.key is None
+                with pytest.raises(HistoryWentBack):
+                    await registration.wait_registered()
+                await waiting
+            assert [each.address for each in ours.instances("greeter")] == [HERE]
+            assert [each["address"] for each in heard.all(Events.REGISTRATION_ENDED)] == [HERE]
+            assert [each["prefix"] for each in heard.all(Events.VIEW_ENDED)] == [ours.prefix("greeter")]
+            with pytest.raises(HistoryWentBack):
+                await followed.changed(followed.instances)
 
     run_with_streams(main())
 

@@ -1,15 +1,19 @@
 """``leaderjob service``: what it registers, prints, and exits with."""
 
+import asyncio
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Registry
+from tests.support.backups import wipe
 from tests.support.commands import Lines, said
 from tests.support.etcd import etcdctl
 from tests.support.streams import run_with_streams
@@ -33,8 +37,9 @@ def until_gone(etcd: EmbeddedEtcd, namespace: str) -> None:
             Etcd([etcd.endpoint]) as client,
             Registry(client, namespace=namespace).following("greeter") as followed,
         ):
-            while followed.instances:
-                await followed.changed()
+            instances = followed.instances
+            while instances:
+                instances = await followed.changed(instances)
 
     run_with_streams(main(), timeout_s=5)
 
@@ -110,6 +115,59 @@ def test_without_a_command_it_is_registered_until_a_signal(etcd: EmbeddedEtcd, n
         assert json.loads(watching.until(lambda line: "left" in line))["address"] == HERE
         until_gone(etcd, namespace)
     assert etcdctl(etcd.endpoint, "get", "--prefix", f"/leaderjob/{namespace}/") == ""
+
+
+def test_a_command_is_registered_once_it_listens_where_that_is_asked_for(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    gate, port = tmp_path / "gate", free_ports(1)[0]
+    code = (
+        "import pathlib, socket, time\n"
+        "print('up', flush=True)\n"
+        f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+        f"with socket.create_server(('127.0.0.1', {port})) as server:\n"
+        "    print('listening', flush=True)\n"
+        "    while True: server.accept()[0].close()"
+    )
+    command = ["--when-listening", "greeter", f"127.0.0.1:{port}", "--", sys.executable, "-c", code]
+    with (
+        process(service(etcd, namespace, "watch", "greeter")) as watching,
+        process(service(etcd, namespace, "register", *command)) as registered,
+    ):
+        registered.until(lambda line: line == "up")
+        assert said(service(etcd, namespace, "list", "greeter")).returncode == 4
+        gate.touch()
+        watching.until(lambda line: "joined" in line)
+        # It would not have joined before: the line was written before any connection was taken.
+        registered.until(lambda line: line == "listening", timeout_s=1.0)
+        registered.terminate()
+        assert registered.wait(15) == 128 + signal.SIGTERM
+    never = ["--when-listening", "greeter", f"127.0.0.1:{port}", "--", "sh", "-c", "exit 5"]
+    assert said(service(etcd, namespace, "register", *never)).returncode == 5
+
+
+def test_it_registers_again_in_a_store_that_went_back_and_leaves_its_command_alone(
+    own_etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def write_much() -> None:
+        async with Etcd([own_etcd.endpoint]) as client:
+            for _ in range(50):
+                await client.put("/lost", b"")
+
+    run_with_streams(write_much())
+    command = ["--ttl", "2s", "greeter", HERE, "--", "sh", "-c", "echo up; exec sleep 1000"]
+    arguments = service(own_etcd, namespace, "register", *command)
+    with Lines(
+        "sh", "-c", 'exec "$@" 2>&1', "sh", sys.executable, "-m", "leaderjob", *arguments
+    ) as registered:
+        registered.until(lambda line: line == "up")
+        asyncio.run(wipe(own_etcd))
+        registered.until(lambda line: "registering again" in line)
+        registered.until(lambda line: "is registered as an instance" in line)
+        assert HERE in said(service(own_etcd, namespace, "list", "greeter")).stdout
+        registered.terminate()
+        assert registered.wait(15) == 128 + signal.SIGTERM
+    assert registered.read.count("up") == 1
 
 
 def test_wrong_usage_and_an_etcd_that_is_not_there_have_their_own_exit_codes(

@@ -57,8 +57,9 @@ def test_go_resolves_what_is_registered_here_and_is_found_here(
     address = f"127.0.0.1:{port}"
 
     async def until(followed: Followed, count: int) -> None:
-        while len(followed.instances) != count:
-            await followed.changed()
+        instances = followed.instances
+        while len(instances) != count:
+            instances = await followed.changed(instances)
 
     async def main() -> None:
         async with Etcd([etcd.endpoint]) as client:

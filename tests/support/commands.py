@@ -83,6 +83,10 @@ class Lines:
     def pid(self) -> int:
         return self._process.pid
 
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self._process.terminate()
+
     def wait(self, timeout_s: float) -> int:
         """The exit code, once it has ended. :raises subprocess.TimeoutExpired: it goes on."""
         return self._process.wait(timeout_s)
