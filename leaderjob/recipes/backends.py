@@ -146,9 +146,10 @@ class Backends:
         await asyncio.gather(*leaving, return_exceptions=True)
 
     def _open(self, address: str) -> Any:
+        target = f"dns:///{address}"  # or a host called unix, or dns, would be taken for a scheme
         if self._credentials is None:
-            return grpc.aio.insecure_channel(address, options=self._options)
-        return grpc.aio.secure_channel(address, self._credentials, options=self._options)
+            return grpc.aio.insecure_channel(target, options=self._options)
+        return grpc.aio.secure_channel(target, self._credentials, options=self._options)
 
     def _leave(self, backend: Backend) -> None:
         task = asyncio.create_task(backend.leave(), name=f"leave {backend.address}")

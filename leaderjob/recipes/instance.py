@@ -6,6 +6,7 @@ The format (etcd ``client/v3/naming/endpoints/internal/update.go``) is ``{"Op": 
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,10 @@ from leaderjob.telemetry.events import Events, emit
 
 _ADD = 0
 _HIGHEST_PORT = 65535
+_LONGEST_HOST_NAME = 253
+_PORT = re.compile(r"[0-9]{1,5}")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,13 @@ class Instance:
 def check_address(address: str) -> str:
     """``address`` itself, if others can connect to it. :raises SettingsError: it is not HOST:PORT, or no one host."""
     host, _, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    bad = not bare or (":" in host and not host.startswith("[")) or any(c.isspace() or c == "/" for c in host)
-    if bad or not (port.isascii() and port.isdigit() and 0 < int(port) <= _HIGHEST_PORT):
+    literal = _literal(host)
+    if (literal is None and not _is_host_name(host)) or not _is_port(port):
         raise SettingsError(
             f"address {address!r} is not HOST:PORT, so nobody could connect to it: name the host (or its address; "
             "IPv6 in brackets) under which others reach this instance, and a port from 1 to 65535"
         )
-    if _is_unspecified(bare):
+    if literal is not None and literal.is_unspecified:
         raise SettingsError(
             f"address {address!r} is every address of this host, and leads others to themselves: name the one that "
             "they reach this instance by"
@@ -50,11 +54,27 @@ def check_address(address: str) -> str:
     return address
 
 
-def _is_unspecified(host: str) -> bool:
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that it is, if it is one. None has a zone (``%eth0``): that means something on one host only."""
+    bracketed = host.startswith("[") and host.endswith("]")
     try:
-        return ipaddress.ip_address(host).is_unspecified
+        if not bracketed:
+            return ipaddress.IPv4Address(host)
+        address = ipaddress.IPv6Address(host[1:-1])
     except ValueError:
-        return False
+        return None
+    return None if address.scope_id else address.ipv4_mapped or address
+
+
+def _is_host_name(host: str) -> bool:
+    """Its last label is no number: resolvers take ``0``, ``127.1`` and ``0x7f.1`` for IPv4 addresses."""
+    labels = host.removesuffix(".").split(".")
+    named = len(host) <= _LONGEST_HOST_NAME and all(_LABEL.fullmatch(label) for label in labels)
+    return named and _NUMBER.fullmatch(labels[-1]) is None
+
+
+def _is_port(port: str) -> bool:
+    return _PORT.fullmatch(port) is not None and 0 < int(port) <= _HIGHEST_PORT
 
 
 def encode(address: str, metadata: Mapping[str, Any]) -> bytes:
@@ -82,8 +102,13 @@ def decode(kv: KeyValue) -> Instance | None:
         return None
     fields = {name.lower(): each for name, each in value.items()}  # Go does not mind the case
     address = fields.get("addr")
-    if not isinstance(address, str) or not address:
+    if not isinstance(address, str):
         _tell_foreign(kv, 'no address: a string "Addr" is expected')
+        return None
+    try:
+        check_address(address)
+    except SettingsError as error:
+        _tell_foreign(kv, str(error))
         return None
     return Instance(kv.key, address, _metadata(fields.get("metadata")), kv.create_revision)
 

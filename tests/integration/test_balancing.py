@@ -1,6 +1,7 @@
 """Calls on a balanced channel: who gets them, while instances come, go and die."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,9 +15,11 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import InvalidName, SettingsError
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import BalancedChannel, Registry, balanced_channel
+from leaderjob.telemetry.events import Events
 from tests.support.candidates import SHORT
 from tests.support.cuttable import Cuttable
 from tests.support.greeters import COUNT, ECHO, FAIL, HELLO, SUM, WAIT, greeters
+from tests.support.hearing import hearing
 from tests.support.streams import run_with_streams
 
 NOBODY = "127.0.0.1:1"
@@ -126,6 +129,23 @@ def test_who_comes_gets_calls_within_a_second_and_who_leaves_gets_none_but_ends_
             for server in (first, second):
                 server.go_on.set()
             assert sorted(await asyncio.gather(*calls)) == [b"a", b"b"]
+
+    run_with_streams(main())
+
+
+def test_what_others_registered_and_is_no_address_is_passed_over(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with stage(etcd, namespace) as ours, greeters("a", "b") as (first, second):
+            prefix = ours.registry.prefix("greeter")
+            for number, address in enumerate(("\ud800:80", "dns:///nowhere", f"dns:///{second.address}", "a b:1")):
+                await ours.client.put(f"{prefix}{number}", json.dumps({"Op": 0, "Addr": address}).encode())
+            with hearing() as heard:
+                async with ours.channel(wait_s=5.0) as channel, ours.registered(first.address):
+                    await answers(channel, b"a")
+            told = {each["key"] for each in heard.all(Events.RECORD_QUARANTINED)}
+            assert told == {f"{prefix}{number}" for number in range(4)}
 
     run_with_streams(main())
 

@@ -221,14 +221,17 @@ def test_a_store_that_went_back_ends_registrations_and_views_and_says_so(
 @pytest.mark.parametrize(
     "address",
     ["", "host", ":8080", "host:", "host:0", "host:65536", "host:http", "::1:80", "[]:80", "a b:80",
-     "0.0.0.0:80", "[::]:80", "http://host:80", "host:-1", "host:٣"],
+     "0.0.0.0:80", "[::]:80", "http://host:80", "host:-1", "host:٣", "[host:80", "host]:80", "[host]:80",
+     "[10.0.0.1]:80", "[::1:80", "0:80", "1.2.3:80", "0x7f.1:80", "[::ffff:0.0.0.0]:80", "[fe80::1%eth0]:80",
+     "dns:///host:80", "unix:/run/x.sock:80", "host..b:80", "-host:80", "host\0:80", "\ud800:80", "höst:80",
+     f"{'h' * 64}:80", f"{'h.' * 127}h:80"],
 )  # fmt: skip
 def test_an_address_that_nobody_could_connect_to_is_refused(address: str) -> None:
     async def main() -> None:
         async with Etcd(["127.0.0.1:1"]) as client:
             with pytest.raises(SettingsError, match="address"):
                 Registry(client).register("greeter", address)
-            for good in ("host:80", "10.0.0.1:1", "[::1]:65535"):
+            for good in ("host:80", "10.0.0.1:1", "[::1]:65535", "a-b.c_d.svc.:80", "3com:80", "unix:80", "localhost:80"):
                 Registry(client).register("greeter", good)
 
     run_with_streams(main())
@@ -324,6 +327,8 @@ def test_what_is_no_instance_is_told_left_out_and_left_alone(etcd: EmbeddedEtcd,
             async with registry(etcd.endpoint, namespace) as (ours, client):
                 prefix = ours.prefix("greeter")
                 odd = [b"", b"\xff", b"[]", b'{"Op":0}', b'{"Addr":""}', b'{"Addr":7}', b"[" * 100_000]
+                addresses = ("dns:///greeter.example", "unix:/run/greeter.sock", "[::1", "0:80", "\ud800:80")
+                odd += [json.dumps({"Addr": address}).encode() for address in addresses]
                 for number, value in enumerate(odd):
                     await client.put(f"{prefix}{number}", value)
                 await client.put(f"{prefix}whole", b'{"Op":0,"Addr":"10.0.0.1:1","Metadata":{"a":1}}')
