@@ -133,17 +133,20 @@ class Backends:
         return None
 
     async def close(self, grace_s: float | None) -> None:
-        """:param grace_s: how long calls under way may go on; None: not at all."""
+        """:param grace_s: how long calls under way may go on; None: not at all. Cancelled, it closes at once."""
         self.closed = True
         self._tell()
         for backend in self._present.values():
             self._leave(backend)
         self._present = {}
-        if leaving := list(self._leaving.values()):
-            await asyncio.wait(leaving, timeout=grace_s or 0.0)
-        for task in leaving:
-            task.cancel()
-        await asyncio.gather(*leaving, return_exceptions=True)
+        leaving = list(self._leaving.values())
+        try:
+            if leaving:
+                await asyncio.wait(leaving, timeout=grace_s or 0.0)
+        finally:
+            for task in leaving:
+                task.cancel()
+            await asyncio.gather(*leaving, return_exceptions=True)
 
     def _open(self, address: str) -> Any:
         target = f"dns:///{address}"  # or a host called unix, or dns, would be taken for a scheme

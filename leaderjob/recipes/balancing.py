@@ -8,7 +8,6 @@ a server that is going away (its transparent retries); here, what found nobody t
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -176,12 +175,16 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        """:param grace: for how many seconds calls under way may go on; None: not at all."""
+        """No call can be made any more. :param grace: for how many seconds those under way may go on; None: not at all.
+
+        Cancelled, it closes at once.
+        """
         self._following.cancel()
-        with suppress(asyncio.CancelledError):
+        try:
+            await self._backends.close(grace)
+        finally:
             await asyncio.wait([self._following])
-        await self._backends.close(grace)
-        await self._front.close(None)
+            await self._front.close(None)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """READY while one instance is connected; it always tries to connect."""

@@ -133,13 +133,13 @@ def test_who_comes_gets_calls_within_a_second_and_who_leaves_gets_none_but_ends_
     run_with_streams(main())
 
 
-def test_what_others_registered_and_is_no_address_is_passed_over(
-    etcd: EmbeddedEtcd, namespace: str
-) -> None:
+def test_what_others_registered_and_is_no_address_is_passed_over(etcd: EmbeddedEtcd, namespace: str) -> None:
     async def main() -> None:
         async with stage(etcd, namespace) as ours, greeters("a", "b") as (first, second):
             prefix = ours.registry.prefix("greeter")
-            for number, address in enumerate(("\ud800:80", "dns:///nowhere", f"dns:///{second.address}", "a b:1")):
+            for number, address in enumerate(
+                ("\ud800:80", "dns:///nowhere", f"dns:///{second.address}", "a b:1")
+            ):
                 await ours.client.put(f"{prefix}{number}", json.dumps({"Op": 0, "Addr": address}).encode())
             with hearing() as heard:
                 async with ours.channel(wait_s=5.0) as channel, ours.registered(first.address):
@@ -352,3 +352,57 @@ def test_wrong_options_are_refused() -> None:
                     balanced_channel(client, "greeter", repeatable=wrong)
 
     run_with_streams(main())
+
+
+def test_who_waits_for_a_channel_that_is_closed_is_told(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with (
+            stage(etcd, namespace) as ours,
+            greeters("a") as (server,),
+            ours.registered(server.address),
+        ):
+            channel = ours.channel()
+            await channel.channel_ready()
+            call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
+            await server.waiting.wait()
+            closing = asyncio.create_task(channel.close(grace=60))
+            await asyncio.sleep(0)
+            with pytest.raises(grpc.aio.UsageError):
+                await channel.channel_ready()
+            assert not closing.done()
+            server.go_on.set()
+            await call
+            await closing
+
+    run_with_streams(main(), timeout_s=10)
+
+
+def test_a_close_that_is_cancelled_is_cancelled_and_has_closed_everything(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        for turns in range(1, 9):
+            async with (
+                stage(etcd, namespace) as ours,
+                greeters("a") as (server,),
+                ours.registered(server.address),
+            ):
+                channel = ours.channel()
+                await channel.channel_ready()
+                call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
+                await server.waiting.wait()
+                closing = asyncio.create_task(channel.close(grace=60))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                closing.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await closing
+                names = [task.get_name() for task in asyncio.all_tasks()]
+                assert not [
+                    name for name in names if name.startswith(("leave ", "connection to ", "follow "))
+                ]
+                assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+                with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
+                    await call
+
+    run_with_streams(main(), timeout_s=20)

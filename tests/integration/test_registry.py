@@ -231,7 +231,15 @@ def test_an_address_that_nobody_could_connect_to_is_refused(address: str) -> Non
         async with Etcd(["127.0.0.1:1"]) as client:
             with pytest.raises(SettingsError, match="address"):
                 Registry(client).register("greeter", address)
-            for good in ("host:80", "10.0.0.1:1", "[::1]:65535", "a-b.c_d.svc.:80", "3com:80", "unix:80", "localhost:80"):
+            for good in (
+                "host:80",
+                "10.0.0.1:1",
+                "[::1]:65535",
+                "a-b.c_d.svc.:80",
+                "3com:80",
+                "unix:80",
+                "localhost:80",
+            ):
                 Registry(client).register("greeter", good)
 
     run_with_streams(main())
