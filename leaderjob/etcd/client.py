@@ -14,6 +14,7 @@ from leaderjob.etcd.values import KeyValue, Newest, RangeResult, encode_key, key
 from leaderjob.tls import CertificateFiles
 
 _PAGE_KEYS = 1000
+_RANGE_TRIES = 5
 
 
 class Etcd:
@@ -60,9 +61,20 @@ class Etcd:
     async def range(self, prefix: str, *, revision: int = 0, keys_only: bool = False) -> RangeResult:
         """All keys that begin with ``prefix``, oldest creation first, read in pages at one revision.
 
+        :param revision: 0: now; where that is compacted away between two pages it is begun anew, at most five times.
         :param keys_only: leave the values out: they are empty.
         :raises Compacted: ``revision`` is no longer there.
         """
+        tries = 1 if revision else _RANGE_TRIES
+        while True:
+            tries -= 1
+            try:
+                return await self._pages(prefix, revision, keys_only=keys_only)
+            except Compacted:
+                if not tries:
+                    raise
+
+    async def _pages(self, prefix: str, revision: int, *, keys_only: bool) -> RangeResult:
         kvs: list[KeyValue] = []
         start, end = key_range(prefix, prefix=True)
         while True:

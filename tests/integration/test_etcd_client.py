@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import aclosing
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -128,6 +129,39 @@ def test_a_range_is_ordered_by_creation_and_not_by_name(etcd: EmbeddedEtcd, name
             await client.put(f"/{namespace}/b", b"again")
             found = await client.range(f"/{namespace}/")
             assert [kv.key[-1] for kv in found.kvs] == ["b", "c", "a"]
+
+    run_with_streams(main())
+
+
+class CompactedInBetween(Etcd):
+    """The store is compacted after each of the next ``times`` pages."""
+
+    times = 0
+
+    async def _read(self, request: Any) -> Any:
+        response = await super()._read(request)
+        if self.times:
+            self.times -= 1
+            newest = await self.put("/other", b"")
+            await asyncio.to_thread(etcdctl, self.connection.endpoint, "compact", str(newest))
+        return response
+
+
+def test_a_range_that_is_compacted_between_its_pages_begins_anew_but_not_for_ever(
+    own_etcd: EmbeddedEtcd,
+) -> None:
+    async def main() -> None:
+        async with CompactedInBetween([own_etcd.endpoint]) as client:
+            keys = [f"/many/{number:04}" for number in range(1100)]
+            for first in range(0, len(keys), 100):
+                await client.txn((), [Put(key, b"") for key in keys[first : first + 100]])
+            client.times = 2
+            found = await client.range("/many/")
+            assert (client.times, sorted(kv.key for kv in found.kvs)) == (0, keys)
+            client.times = 10
+            with pytest.raises(Compacted):
+                await client.range("/many/")
+            assert client.times == 5
 
     run_with_streams(main())
 
