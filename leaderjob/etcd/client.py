@@ -10,7 +10,7 @@ from leaderjob.etcd.errors import Compacted, EtcdError, LeaseNotFound, RequestRe
 from leaderjob.etcd.lease import keep_alive_once
 from leaderjob.etcd.rpc import rpc
 from leaderjob.etcd.txn import MAX_REQUEST_BYTES, Compare, Get, Op, Txn, TxnResult, range_result, txn_result
-from leaderjob.etcd.values import KeyValue, Newest, RangeResult, encode_key, key_range
+from leaderjob.etcd.values import KeyValue, Newest, RangeResult, check_value, encode_key, key_range
 from leaderjob.tls import CertificateFiles
 
 _PAGE_KEYS = 1000
@@ -121,8 +121,11 @@ class Etcd:
         return Newest(int(response.count), highest, int(response.header.revision))
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
-        """Write unconditionally; returns the revision. :raises AmbiguousWrite: it may be done or not."""
-        request = rpc.PutRequest(key=encode_key(key), value=value, lease=lease)
+        """Write unconditionally; returns the revision.
+
+        :raises SettingsError: the value is not bytes. :raises AmbiguousWrite: it may be done or not.
+        """
+        request = rpc.PutRequest(key=encode_key(key), value=check_value(key, value), lease=lease)
         _check_size(key, request.ByteSize())
         response = await self.connection.call(lambda stubs: stubs.kv.Put, request, repeatable=False)
         return int(response.header.revision)

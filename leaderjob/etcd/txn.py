@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from leaderjob.etcd.errors import ValueTooLarge
 from leaderjob.etcd.rpc import rpc
-from leaderjob.etcd.values import KeyValue, RangeResult, encode_key, key_range
+from leaderjob.etcd.values import KeyValue, RangeResult, check_value, encode_key, key_range
 
 MAX_OPS = 128
 MAX_REQUEST_BYTES = 1_500_000
@@ -77,7 +77,7 @@ class Put:
     def write(self, message: Any) -> None:
         """Into an empty ``RequestOp``, as all operations do."""
         put = message.request_put
-        put.key, put.value, put.lease = encode_key(self.key), self.value, self.lease
+        put.key, put.value, put.lease = encode_key(self.key), check_value(self.key, self.value), self.lease
 
 
 @dataclass(frozen=True, slots=True)

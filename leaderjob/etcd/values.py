@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from leaderjob.errors import SettingsError
 from leaderjob.etcd.errors import RequestRefused
 
 
@@ -15,6 +16,16 @@ def encode_key(key: str) -> bytes:
             f"{key!r} cannot be a key: {key[error.start]!r} is half a surrogate pair, and no character; "
             "nothing was sent. Correct the key"
         ) from error
+
+
+def check_value(what: str, value: bytes) -> bytes:
+    """``value`` itself. :param what: it is the value of. :raises SettingsError: it is not bytes."""
+    if not isinstance(value, bytes):
+        raise SettingsError(
+            f"the value of {what} is of type {type(value).__name__}, and etcd keeps bytes; nothing was sent. Encode it: "
+            "a text with .encode()"
+        )
+    return value
 
 
 def decode_key(key: bytes) -> str:

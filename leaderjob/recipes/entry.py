@@ -23,6 +23,7 @@ from leaderjob.etcd import (
     absent,
     created_at,
 )
+from leaderjob.etcd.values import check_value
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
@@ -53,9 +54,10 @@ class Entry:
         :param seen: what to read in the same transaction, with the key in it.
         :param provided: what has to hold, or the key is not created.
         :return: what was read; nothing, if the key was there already; None: what was provided does not hold.
-        :raises SessionLost: the lease is gone. :raises EtcdError: etcd does not answer, or refuses.
+        :raises SettingsError: the value is not bytes. :raises SessionLost: the lease is gone.
+        :raises EtcdError: etcd does not answer, or refuses.
         """
-        ops: list[Op] = [Put(self.key, value, lease=self._session.lease_id), *seen]
+        ops: list[Op] = [Put(self.key, check_value(self.key, value), lease=self._session.lease_id), *seen]
         while True:
             self._session.check()
             self._may_stand = True

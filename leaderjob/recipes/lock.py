@@ -99,8 +99,8 @@ class Semaphore(_Acquirable):
     """
 
     def __init__(self, session: Session, name: str, permits: int, *, namespace: str = "default") -> None:
-        if permits < 1:
-            raise SettingsError(f"semaphore {name}: {permits} permits: there has to be one at least")
+        if not isinstance(permits, int) or isinstance(permits, bool) or permits < 1:
+            raise SettingsError(f"semaphore {name}: {permits!r} permits: a whole number, of one at least")
         root = place("semaphores", name, namespace)
         standing = "holders/"
         super().__init__(

@@ -9,6 +9,7 @@ from typing import Any
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import KeyValue, ValueTooLarge
 from leaderjob.etcd.txn import MAX_REQUEST_BYTES
+from leaderjob.etcd.values import check_value
 from leaderjob.recipes.place import place
 
 _ROOM_FOR_KEYS_BYTES = 4096
@@ -84,8 +85,11 @@ def encode(value: bytes, tries: int) -> bytes:
 
 
 def encode_new(value: bytes) -> bytes:
-    """The record of an item that nobody has tried yet. :raises ValueTooLarge: etcd would not take it, now or later."""
-    record = encode(value, 0)
+    """The record of an item that nobody has tried yet.
+
+    :raises SettingsError: the value is not bytes. :raises ValueTooLarge: etcd would not take it, now or later.
+    """
+    record = encode(check_value("an item of a queue", value), 0)
     if len(record) > MAX_RECORD_BYTES:
         raise ValueTooLarge("an item of a queue, with its record", len(record), MAX_RECORD_BYTES, "bytes")
     return record

@@ -1,6 +1,7 @@
 """The etcd client against real servers: transactions, pages, limits, leases, and how it is closed."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from itertools import count
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
+from leaderjob.errors import SettingsError
 from leaderjob.etcd import (
     Compacted,
     Delete,
@@ -28,6 +30,8 @@ from leaderjob.etcd import (
 )
 from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.stream import stream
+from leaderjob.recipes import Election, Queue, Session, Topic
+from tests.support.candidates import TIMING
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import etcdctl, every_release
 from tests.support.streams import run_with_streams
@@ -129,6 +133,29 @@ def test_a_range_is_ordered_by_creation_and_not_by_name(etcd: EmbeddedEtcd, name
             await client.put(f"/{namespace}/b", b"again")
             found = await client.range(f"/{namespace}/")
             assert [kv.key[-1] for kv in found.kvs] == ["b", "c", "a"]
+
+    run_with_streams(main())
+
+
+def test_a_value_that_is_not_bytes_is_refused_before_anything_is_sent(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        key = f"/leaderjob/{namespace}/text"
+        text: Any = "text"
+        async with Etcd([etcd.endpoint]) as client, await Session.open(client, TIMING) as session:
+            writes: tuple[Callable[[], Awaitable[object]], ...] = (
+                lambda: client.put(key, text),
+                lambda: client.txn((), [Put(key, text)]),
+                lambda: Topic(client, "t", namespace=namespace).publish(text),
+                lambda: Queue(session, "q", namespace=namespace).put(text),
+                lambda: Election(client, "e", namespace=namespace).campaign(session, text),
+            )
+            for write in writes:
+                with pytest.raises(SettingsError, match=r"of type str, and etcd keeps bytes.*\.encode\(\)"):
+                    await write()
+            assert not (await client.range(f"/leaderjob/{namespace}/")).kvs
+            session.check()
 
     run_with_streams(main())
 

@@ -1,10 +1,12 @@
 """Semaphores on a real etcd: never more than the permits, and one number for all."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.errors import SettingsError
 from leaderjob.recipes import NotAcquired, PermitsDiffer, Semaphore
 from tests.support.locks import keys_below, session_on, until_standing, waiting
 from tests.support.streams import run_with_streams
@@ -101,3 +103,15 @@ def test_of_many_that_begin_at_once_with_different_numbers_one_number_wins(
         return set(await asyncio.gather(*contenders))
 
     assert run_with_streams(main()) in ({0, 8}, {0, 9})
+
+
+@pytest.mark.parametrize("permits", [0, -1, 2.5, "2", True, None])
+def test_permits_that_are_no_whole_number_are_refused(
+    etcd: EmbeddedEtcd, namespace: str, permits: Any
+) -> None:
+    async def main() -> None:
+        async with session_on(etcd.endpoint) as session:
+            with pytest.raises(SettingsError, match="a whole number, of one at least"):
+                Semaphore(session, "x", permits, namespace=namespace)
+
+    run_with_streams(main())
