@@ -37,6 +37,14 @@ def unset(*, etcd: str | None, namespace: str | None, config: Path | None, name:
 
 @barrier.command()
 @target_options
+@click.argument("name")
+def remove(*, etcd: str | None, namespace: str | None, config: Path | None, name: str) -> None:
+    """Delete all of NAME: once nobody sets its conditions any more."""
+    asyncio.run(_remove(find_target(etcd, namespace, config), name))
+
+
+@barrier.command()
+@target_options
 @click.option("--wait", "wait", metavar="DURATION", help="For how long at most; 0: only look [for ever].")
 @click.argument("name")
 @click.argument("conditions", metavar="CONDITION[=VALUE]…", nargs=-1, required=True)
@@ -65,6 +73,12 @@ async def _unset(target: Target, name: str, condition: str) -> None:
     async with connect(target.etcd) as etcd:
         await Barrier(etcd, name, namespace=target.namespace).unset(condition)
     click.echo(f"{condition} is not set any more")
+
+
+async def _remove(target: Target, name: str) -> None:
+    async with connect(target.etcd) as etcd:
+        await Barrier(etcd, name, namespace=target.namespace).remove()
+    click.echo(f"{name} is removed")
 
 
 async def _wait(target: Target, name: str, conditions: Sequence[str], wait_s: float | None) -> None:

@@ -48,6 +48,20 @@ def set_(
 
 @progress.command()
 @target_options
+@click.argument("name")
+def remove(*, etcd: str | None, namespace: str | None, config: Path | None, name: str) -> None:
+    """Delete what was reported of NAME; not while somebody reports it."""
+    asyncio.run(_remove(find_target(etcd, namespace, config), name))
+    click.echo(f"{name} is removed")
+
+
+async def _remove(target: Target, name: str) -> None:
+    async with connect(target.etcd) as client:
+        await Progress(client, name, namespace=target.namespace).remove()
+
+
+@progress.command()
+@target_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.argument("name")
 def watch(*, etcd: str | None, namespace: str | None, config: Path | None, as_json: bool, name: str) -> int:

@@ -66,6 +66,16 @@ class Barrier:
             raise NotFound(f"{self._what}: the condition {condition} is not set; nothing was changed")
         await self._write(condition, secrets.token_hex(8), Delete(key))
 
+    async def remove(self) -> None:
+        """Delete all of it, whoever set what: the conditions, and what keeps late writes out. So remove it once nobody
+        sets anything any more: a write that got no answer could be done after this, and bring a condition back.
+
+        :raises NotFound: there is nothing. :raises EtcdError: etcd does not answer, or refuses.
+        """
+        if not (await self._etcd.range(self._root, keys_only=True)).kvs:
+            raise NotFound(f"{self._what}: there is nothing to remove")
+        await self._etcd.delete(self._root, prefix=True, repeatable=True)
+
     async def wait(self, conditions: Conditions, *, wait_s: float | None = None) -> int:
         """Wait until all hold at once; returns the revision at which they did.
 

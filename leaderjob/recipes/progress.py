@@ -1,6 +1,6 @@
 """Progress that one side reports, and any number watch: the last word is there for late comers, the end is told.
 
-``<root>latest`` is the last report; it stays, and is never deleted. ``<root>reporter`` is on the lease of whoever
+``<root>latest`` is the last report; it stays until it is removed. ``<root>reporter`` is on the lease of whoever
 reports: where it is gone although the last report says that it goes on, the reporter has died.
 """
 
@@ -9,8 +9,8 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from leaderjob.errors import LeaderjobError
-from leaderjob.etcd import AmbiguousWrite, Etcd, Get, Op, Put, absent, modified_at
+from leaderjob.errors import LeaderjobError, NotFound
+from leaderjob.etcd import AmbiguousWrite, Delete, Etcd, Get, Op, Put, absent, modified_at
 from leaderjob.recipes.errors import AlreadyReported, UnreadableRecord
 from leaderjob.recipes.moments import moments
 from leaderjob.recipes.place import place
@@ -77,6 +77,31 @@ class Progress:
         """The last report; None: there was none. :raises EtcdError: etcd does not answer, or refuses."""
         found = await self._etcd.range(self._root)
         return read_report({kv.key.removeprefix(self._root): kv for kv in found.kvs}, found.revision)
+
+    async def remove(self) -> None:
+        """Delete the last report, also one that nobody can read. Who watches is told nothing of that.
+
+        Remove it once nobody reports any more: a first report that got no answer could be done after this.
+
+        :raises NotFound: there is none. :raises AlreadyReported: somebody reports it.
+        :raises EtcdError: etcd does not answer, or refuses.
+        """
+        latest_key, reporter_key = f"{self._root}latest", f"{self._root}reporter"
+        found = await self._etcd.get(latest_key)
+        if found is None:
+            raise NotFound(f"{self._what}: there is nothing to remove")
+        while found is not None:
+            result = await self._etcd.txn(
+                [modified_at(latest_key, found.mod_revision), absent(reporter_key)],
+                [Delete(latest_key)],
+                [Get(latest_key), Get(reporter_key)],
+                repeatable=True,
+            )
+            if result.succeeded:
+                return
+            found, other = result.range(0).first, result.range(1).first
+            if other is not None:
+                raise AlreadyReported(self._what)
 
     async def watch(self) -> AsyncGenerator[Report, None]:
         """The last report, if there is one; then each that is written, up to one that is the end. After a compaction

@@ -75,10 +75,10 @@ def read_report(keys: Mapping[str, KeyValue], revision: int) -> Report | None:
     if latest is None or record is None:
         return None
     try:
-        state = ProgressState(record["state"])
-    except ValueError:
-        emit(Events.RECORD_QUARANTINED, key=latest.key, reason=f"there is no state {record['state']!r}")
+        state, percent = ProgressState(record["state"]), checked(record["percent"])
+    except (ValueError, SettingsError) as error:
+        emit(Events.RECORD_QUARANTINED, key=latest.key, reason=error)
         return None
     if state is ProgressState.RUNNING and record["on_lease"] and "reporter" not in keys:
-        return Report(record["percent"], record["message"], ProgressState.LOST, revision)
-    return Report(record["percent"], record["message"], state, latest.mod_revision)
+        return Report(percent, record["message"], ProgressState.LOST, revision)
+    return Report(percent, record["message"], state, latest.mod_revision)

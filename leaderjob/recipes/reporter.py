@@ -72,15 +72,19 @@ class Reporter:
             self._over = self._over or "it has ended"
 
     async def _keep_writing(self) -> None:
+        in_trouble = False
         while True:
             await self._news.wait()
             self._news.clear()
             try:
                 await self._write(ProgressState.RUNNING)
+                in_trouble = False
             except ReporterLost:
                 return
             except EtcdError as error:
-                emit(Events.CONNECTION_TROUBLE, reason=error)
+                if not in_trouble:
+                    emit(Events.CONNECTION_TROUBLE, reason=error)
+                in_trouble = True
                 self._news.set()
             await asyncio.sleep(WRITE_EVERY_S)
 

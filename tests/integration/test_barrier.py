@@ -243,6 +243,27 @@ def test_what_etcd_refuses_at_once_is_raised_at_once(etcd: EmbeddedEtcd, namespa
     run_with_streams(main())
 
 
+def test_a_barrier_that_is_removed_leaves_no_key_and_can_be_used_again(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            barrier = Barrier(client, "old", namespace=namespace)
+            neighbour = Barrier(client, "old2", namespace=namespace)
+            await neighbour.set("a")
+            await barrier.set("a")
+            await barrier.set("b")
+            await barrier.remove()
+            assert not (await client.range(f"/leaderjob/{namespace}/barriers/old/")).kvs
+            with pytest.raises(NotFound, match="nothing to remove"):
+                await barrier.remove()
+            await barrier.set("a", "again")
+            assert await barrier.conditions() == {"a": "again"}
+            assert await neighbour.conditions() == {"a": ""}
+
+    run_with_streams(main())
+
+
 def test_a_wait_that_is_cancelled_leaves_no_task(etcd: EmbeddedEtcd, namespace: str) -> None:
     async def main() -> None:
         async with Etcd([etcd.endpoint]) as client:
@@ -273,6 +294,9 @@ def test_the_command_sets_waits_and_unsets(etcd: EmbeddedEtcd, namespace: str) -
     assert (code, "db=down did not hold" in text) == (4, True)
     assert barrier("unset", "go", "db")[0] == 0
     assert barrier("unset", "go", "db")[0] == 4
+    assert barrier("remove", "go")[0] == 0
+    assert barrier("remove", "go")[0] == 4
+    assert barrier("wait", "go", "cache", "--wait", "0")[0] == 4
     assert barrier("set", "go", "A b")[0] == 2
     assert barrier("wait", "go")[0] == 2
     assert barrier("wait", "go", "a", "--wait", "soon")[0] == 2

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.errors import InvalidName, SettingsError
+from leaderjob.errors import InvalidName, NotFound, SettingsError
 from leaderjob.etcd import AmbiguousWrite, Etcd, ValueTooLarge
 from leaderjob.recipes import (
     AlreadyReported,
@@ -276,7 +276,12 @@ def test_bad_input_is_refused_and_foreign_values_are_left_alone(etcd: EmbeddedEt
             assert (last.percent, last.message, last.state) == (50, "half of it", "ended")
             key = f"/leaderjob/{namespace}/reports/odd/latest"
             strange = b'{"v": 1, "percent": 3, "message": "", "state": "tired", "on_lease": false}'
-            for value in (b"7 %", strange):
+            percents = [b"NaN", b"1e999", b"101", b"-1"]
+            for value in (
+                b"7 %",
+                strange,
+                *(strange.replace(b"3", each, 1).replace(b"tired", b"ended") for each in percents),
+            ):
                 await client.put(key, value)
                 assert await progress.latest() is None
                 with pytest.raises(UnreadableRecord, match="left as it is"):
@@ -287,6 +292,26 @@ def test_bad_input_is_refused_and_foreign_values_are_left_alone(etcd: EmbeddedEt
                 kv = await client.get(key)
                 assert kv is not None
                 assert kv.value == value
+
+    run_with_streams(main())
+
+
+def test_what_was_reported_can_be_removed_while_nobody_reports(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client, await Session.open(client, TIMING) as session:
+            progress = Progress(client, "import", namespace=namespace)
+            async with progress.reporting(session):
+                with pytest.raises(AlreadyReported):
+                    await progress.remove()
+            await progress.remove()
+            assert await progress.latest() is None
+            assert not (await client.range(f"/leaderjob/{namespace}/reports/")).kvs
+            with pytest.raises(NotFound, match="nothing to remove"):
+                await progress.remove()
+            await client.put(f"/leaderjob/{namespace}/reports/import/latest", b"no report")
+            await progress.remove()
+            await progress.set(5)
+            assert told(await progress.latest()) == (5, "", RUNNING)
 
     run_with_streams(main())
 
@@ -315,4 +340,6 @@ def test_the_commands_report_and_watch(etcd: EmbeddedEtcd, namespace: str) -> No
             os.close(terminal)
             os.close(shown)
     ended = said(["progress", "watch", *where, "import", "--json"])
+    assert said(["progress", "remove", *where, "import"]).returncode == 0
+    assert said(["progress", "remove", *where, "import"]).returncode == 4
     assert (ended.returncode, ended.stdout) == (0, '{"percent": 100.0, "message": "", "state": "ended"}\n')
