@@ -30,6 +30,13 @@ def own_etcd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedde
 
 
 @pytest.fixture
+def small_etcd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedEtcd]:
+    """A server of this test alone, with room for little: see ``tests.support.full_etcd``."""
+    binary = getattr(request, "param", None)
+    yield from _running(servers.new_server(tmp_path / "small", binary, quota_bytes=4 << 20))
+
+
+@pytest.fixture
 def namespace() -> str:
     """A namespace that no other test uses."""
     return f"test-{secrets.token_hex(4)}"

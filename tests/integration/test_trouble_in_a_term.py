@@ -1,31 +1,19 @@
 """A term whose writes have to wait says so, once, and says why."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Etcd, NoSpace, Put, absent
+from leaderjob.etcd import Etcd, Put, absent
 from leaderjob.model.job import JobSpec
 from leaderjob.records.fenced import FencedWriter
 from leaderjob.records.keys import Keys
 from tests.support.candidates import Place
 from tests.support.commands import said
 from tests.support.cuttable import Cuttable
-from tests.support.etcd import etcdctl, packaged
+from tests.support.full_etcd import fill, make_room
 from tests.support.streams import run_with_streams
-
-
-@pytest.fixture
-def small_etcd(tmp_path: Path) -> Iterator[EmbeddedEtcd]:
-    server = EmbeddedEtcd(tmp_path / "small", binary=packaged("etcd"), fsync=False, quota_bytes=4 << 20)
-    asyncio.run(server.start())
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 def troubles(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
@@ -36,22 +24,6 @@ def troubles(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     ]
     caplog.clear()
     return fields
-
-
-async def fill(client: Etcd) -> int:
-    """Use up the quota; returns a revision below which nothing is needed."""
-    revision = await client.put("/filler", b"")
-    while True:
-        try:
-            revision = await client.put("/filler", bytes(1_000_000))
-        except NoSpace:
-            return revision
-
-
-def make_room(etcd: EmbeddedEtcd, revision: int) -> None:
-    etcdctl(etcd.endpoint, "compact", str(revision))
-    etcdctl(etcd.endpoint, "defrag")
-    etcdctl(etcd.endpoint, "alarm", "disarm")
 
 
 def test_a_full_store_is_reported_once_and_the_writes_are_done_when_there_is_room(

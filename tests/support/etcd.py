@@ -26,7 +26,7 @@ def binaries() -> list[Path]:
 
 
 def every_release(fixture: str) -> pytest.MarkDecorator:
-    """Run the test with each of :func:`binaries`; ``fixture`` is ``etcd`` or ``own_etcd``."""
+    """Run the test with each of :func:`binaries`; ``fixture`` is ``etcd``, ``own_etcd`` or ``small_etcd``."""
     return pytest.mark.parametrize(
         fixture,
         binaries(),
@@ -35,9 +35,11 @@ def every_release(fixture: str) -> pytest.MarkDecorator:
     )
 
 
-def new_server(directory: Path, binary: Path | None = None) -> EmbeddedEtcd:
+def new_server(
+    directory: Path, binary: Path | None = None, *, quota_bytes: int | None = None
+) -> EmbeddedEtcd:
     """A server as tests want it: quick, because it does not wait for the disk. Not started."""
-    return EmbeddedEtcd(directory, binary=binary or packaged("etcd"), fsync=False)
+    return EmbeddedEtcd(directory, binary=binary or packaged("etcd"), fsync=False, quota_bytes=quota_bytes)
 
 
 def etcdctl(endpoint: str, *args: str, timeout_s: float = 10.0, within: Sequence[str] = ()) -> str:
