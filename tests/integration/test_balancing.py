@@ -4,8 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack
 
 import grpc
 import grpc.aio
@@ -14,47 +13,15 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import InvalidName, SettingsError
 from leaderjob.etcd import Etcd
-from leaderjob.recipes import BalancedChannel, Registry, balanced_channel
+from leaderjob.recipes import balanced_channel
 from leaderjob.telemetry.events import Events
-from tests.support.candidates import SHORT
+from tests.support.balanced import answers, stage
 from tests.support.cuttable import Cuttable
 from tests.support.greeters import COUNT, ECHO, FAIL, HELLO, SUM, WAIT, greeters
 from tests.support.hearing import hearing
 from tests.support.streams import run_with_streams
 
 NOBODY = "127.0.0.1:1"
-
-
-class Stage:
-    def __init__(self, client: Etcd, namespace: str) -> None:
-        self.client = client
-        self.namespace = namespace
-        self.registry = Registry(client, namespace=namespace, timing=SHORT)
-
-    def channel(self, **options: Any) -> BalancedChannel:
-        return balanced_channel(self.client, "greeter", namespace=self.namespace, **options)
-
-    @asynccontextmanager
-    async def registered(self, *addresses: str) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for address in addresses:
-                await stack.enter_async_context(self.registry.register("greeter", address))
-            yield
-
-
-@asynccontextmanager
-async def stage(etcd: EmbeddedEtcd, namespace: str) -> AsyncIterator[Stage]:
-    async with Etcd([etcd.endpoint]) as client:
-        yield Stage(client, namespace)
-
-
-async def answers(channel: BalancedChannel, *wanted: bytes) -> None:
-    """Return when calls are answered by exactly these, in turn."""
-    hello = channel.unary_unary(HELLO)
-    recent: list[bytes] = []
-    while set(recent[-2 * len(wanted) - 2 :]) != set(wanted) or len(recent) < 2 * len(wanted) + 2:
-        recent.append(await hello(b"", timeout=5))
-        await asyncio.sleep(0.005)
 
 
 def test_calls_go_to_each_instance_in_turn(etcd: EmbeddedEtcd, namespace: str) -> None:
@@ -195,7 +162,7 @@ def test_a_call_that_may_have_been_processed_is_not_made_again(etcd: EmbeddedEtc
             stage(etcd, namespace) as ours,
             greeters("a", "b") as servers,
             AsyncExitStack() as stack,
-            ours.channel() as channel,
+            ours.channel(repeatable=[HELLO]) as channel,  # not those that this is about
         ):
             proxies = [await stack.enter_async_context(Cuttable(server.address)) for server in servers]
             await stack.enter_async_context(ours.registered(*(proxy.endpoint for proxy in proxies)))
@@ -352,57 +319,3 @@ def test_wrong_options_are_refused() -> None:
                     balanced_channel(client, "greeter", repeatable=wrong)
 
     run_with_streams(main())
-
-
-def test_who_waits_for_a_channel_that_is_closed_is_told(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with (
-            stage(etcd, namespace) as ours,
-            greeters("a") as (server,),
-            ours.registered(server.address),
-        ):
-            channel = ours.channel()
-            await channel.channel_ready()
-            call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
-            await server.waiting.wait()
-            closing = asyncio.create_task(channel.close(grace=60))
-            await asyncio.sleep(0)
-            with pytest.raises(grpc.aio.UsageError):
-                await channel.channel_ready()
-            assert not closing.done()
-            server.go_on.set()
-            await call
-            await closing
-
-    run_with_streams(main(), timeout_s=10)
-
-
-def test_a_close_that_is_cancelled_is_cancelled_and_has_closed_everything(
-    etcd: EmbeddedEtcd, namespace: str
-) -> None:
-    async def main() -> None:
-        for turns in range(1, 9):
-            async with (
-                stage(etcd, namespace) as ours,
-                greeters("a") as (server,),
-                ours.registered(server.address),
-            ):
-                channel = ours.channel()
-                await channel.channel_ready()
-                call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
-                await server.waiting.wait()
-                closing = asyncio.create_task(channel.close(grace=60))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                closing.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await closing
-                names = [task.get_name() for task in asyncio.all_tasks()]
-                assert not [
-                    name for name in names if name.startswith(("leave ", "connection to ", "follow "))
-                ]
-                assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
-                with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
-                    await call
-
-    run_with_streams(main(), timeout_s=20)
