@@ -3,13 +3,9 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine.admission import Admission
-from leaderjob.etcd import NoSpace, TxnResult
 from leaderjob.model.ids import fire_id
 from leaderjob.model.job import Timetable
 from leaderjob.model.run import Run
@@ -80,22 +76,14 @@ def test_a_run_is_known_though_its_admission_got_no_answer(
 
 
 def test_a_run_is_known_though_its_admission_was_told_that_there_was_no_room(
-    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
     """At the edge of its quota etcd may do a write and then say that it did not."""
 
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
             admission = await due(seat)
-            client = seat.office.leadership.etcd
-            txn = client.txn
-
-            async def at_the_edge(*arguments: Any, **options: Any) -> TxnResult:
-                monkeypatch.setattr(client, "txn", txn)
-                await txn(*arguments, **options)
-                raise NoSpace
-
-            monkeypatch.setattr(client, "txn", at_the_edge)
+            seat.client.fates = ["took the last room"]
             await check_stored(seat, await admission.admit_due(None))
 
     run_with_streams(main(), timeout_s=15)

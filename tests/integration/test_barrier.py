@@ -21,8 +21,8 @@ from leaderjob.recipes.record import encode
 from tests.support.candidates import TIMING
 from tests.support.commands import said
 from tests.support.cuttable import Cuttable
-from tests.support.lost_answers import Unanswered
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate, Unanswered
 
 READY = encode(value="ready")
 
@@ -127,17 +127,17 @@ def test_a_barrier_that_stays_shut_names_what_is_missing(etcd: EmbeddedEtcd, nam
     run_with_streams(main())
 
 
-@pytest.mark.parametrize("done", [True, False])
-def test_a_write_without_an_answer_is_done_once(etcd: EmbeddedEtcd, namespace: str, done: bool) -> None:
+@pytest.mark.parametrize("fate", ["done", "later"])
+def test_a_write_without_an_answer_is_done_once(etcd: EmbeddedEtcd, namespace: str, fate: Fate) -> None:
     async def main() -> None:
         async with Unanswered([etcd.endpoint]) as client:
             barrier = Barrier(client, "lost", namespace=namespace)
-            client.done, client.lost = done, 2
+            client.fates = [fate, fate]
             revision = await barrier.set("a", "1")
             kv = await client.get(f"/leaderjob/{namespace}/barriers/lost/a")
             assert kv is not None
             assert (kv.version, kv.mod_revision) == (1, revision)
-            client.lost = 1
+            client.fates = [fate]
             await barrier.unset("a")
             assert await barrier.conditions() == {}
 
@@ -150,10 +150,10 @@ def test_a_late_write_does_not_bring_back_what_was_unset(etcd: EmbeddedEtcd, nam
     async def main() -> None:
         async with Unanswered([etcd.endpoint]) as client:
             barrier = Barrier(client, "late", namespace=namespace)
-            client.lost, client.done = 1, False
+            client.fates = ["later"]
             await barrier.set("a")
             await barrier.unset("a")
-            assert not await client.arrives(0)
+            assert await client.deliver_late() == [False]
             assert await barrier.conditions() == {}
 
     run_with_streams(main())
@@ -166,13 +166,17 @@ def test_who_cannot_tell_whether_it_was_done_before_others_wrote_says_so(
         async with Unanswered([etcd.endpoint]) as client:
             barrier = Barrier(client, "crowd", namespace=namespace)
             await barrier.set("a")
-            client.lost = 1
-            client.then = [Put(f"/leaderjob/{namespace}/barriers/crowd/.last-write", encode(by="another"))]
+            last_write = f"/leaderjob/{namespace}/barriers/crowd/.last-write"
+
+            async def another_writes() -> None:
+                await client.put(last_write, encode(by="another"))
+
+            client.fates, client.meanwhile = ["done"], another_writes
             await barrier.set("b")  # its condition is there, so it was done
-            client.lost, client.done = 1, False
+            client.fates, client.meanwhile = ["never"], another_writes
             await barrier.set("c")  # one other write alone: it was not done, so it is done now
             assert set(await barrier.conditions()) == {"a", "b", "c"}
-            client.lost, client.done = 1, True
+            client.fates, client.meanwhile = ["done"], another_writes
             with pytest.raises(AmbiguousWrite):
                 await barrier.unset("a")
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import pytest
 
@@ -11,19 +10,12 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import AmbiguousWrite, Compare, Etcd, Get, Op, Put, Transaction, TxnResult, transaction
 from leaderjob.etcd.rpc import rpc
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate, Unanswered
 
-Fate = Literal["done", "lost", "kept"]
 
+class LosingAnswers(Unanswered):
+    """``once_refused`` happens once a commit's compares did not hold, and before the client learns that."""
 
-class LosingAnswers(Etcd):
-    """The first commit gets no answer: it is done, or never arrives, or is kept until somebody delivers it.
-
-    ``meanwhile`` happens before the client learns that, ``once_refused`` after the next one was refused.
-    """
-
-    fate: Fate | None = None
-    kept: tuple[Sequence[Compare], Sequence[Op], Sequence[Op]] | None = None
-    meanwhile: Callable[[], Awaitable[object]] | None = None
     once_refused: Callable[[], Awaitable[object]] | None = None
 
     async def txn(
@@ -35,20 +27,11 @@ class LosingAnswers(Etcd):
         repeatable: bool = False,
         within_s: float | None = None,
     ) -> TxnResult:
-        if not compares or self.fate is None:
-            result = await super().txn(compares, success, failure, repeatable=repeatable)
-            if compares and not result.succeeded and self.once_refused is not None:
-                happens, self.once_refused = self.once_refused, None
-                await happens()
-            return result
-        fate, self.fate = self.fate, None
-        if fate == "done":
-            await super().txn(compares, success, failure)
-        if fate == "kept":
-            self.kept = (compares, success, failure)
-        if self.meanwhile is not None:
-            await self.meanwhile()
-        raise AmbiguousWrite("a proxy", "no answer in time")
+        result = await super().txn(compares, success, failure, repeatable=repeatable, within_s=within_s)
+        if not result.succeeded and self.once_refused is not None:
+            happens, self.once_refused = self.once_refused, None
+            await happens()
+        return result
 
 
 class Scene:
@@ -73,8 +56,7 @@ class Scene:
     async def unlock_and_deliver(self) -> None:
         """The commit that was kept arrives after all, and finds what it stands on as it was."""
         await self.outside.delete(f"{self.root}lock")
-        assert self.client.kept is not None
-        assert (await self.outside.txn(*self.client.kept)).succeeded
+        assert await self.client.deliver_late() == [True]
 
 
 @asynccontextmanager
@@ -82,7 +64,7 @@ async def scene(etcd: EmbeddedEtcd, namespace: str, fate: Fate) -> AsyncIterator
     async with LosingAnswers([etcd.endpoint]) as client, Etcd([etcd.endpoint]) as outside:
         it = Scene(client, outside, f"/{namespace}/")
         await outside.put(f"{it.root}count", b"0")
-        client.fate = fate
+        client.fates = [fate]
         yield it
 
 
@@ -93,7 +75,7 @@ def test_a_commit_that_a_new_key_kept_back_may_land_once_that_key_is_gone(
     """An absent key comes back to being absent, so its creation does not settle that nothing was done."""
 
     async def main() -> None:
-        async with scene(etcd, namespace, "kept") as it:
+        async with scene(etcd, namespace, "later") as it:
             it.client.meanwhile, it.client.once_refused = it.lock, it.unlock_and_deliver
 
             async def body(t: Transaction) -> None:
@@ -116,7 +98,7 @@ def test_what_is_kept_back_by_a_key_that_stays_is_not_known_in_time(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
     async def main() -> None:
-        async with scene(etcd, namespace, "kept") as it:
+        async with scene(etcd, namespace, "later") as it:
             it.client.meanwhile = it.lock
 
             async def body(t: Transaction) -> None:
@@ -131,7 +113,7 @@ def test_what_is_kept_back_by_a_key_that_stays_is_not_known_in_time(
     run_with_streams(main())
 
 
-@pytest.mark.parametrize("fate", ["done", "lost"])
+@pytest.mark.parametrize("fate", ["done", "never"])
 def test_a_key_that_was_there_before_is_no_receipt(etcd: EmbeddedEtcd, namespace: str, fate: Fate) -> None:
     async def main() -> None:
         async with scene(etcd, namespace, fate) as it:
@@ -146,7 +128,7 @@ def test_a_key_that_was_there_before_is_no_receipt(etcd: EmbeddedEtcd, namespace
                 await it.outside.put(f"{it.root}count", b"50")
 
             it.client.meanwhile = others
-            if fate == "lost":
+            if fate == "never":
                 await transaction(it.client, body)
                 assert await it.count() == 51
                 entry = await it.outside.get(f"{it.root}entry")

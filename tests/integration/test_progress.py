@@ -29,8 +29,8 @@ from leaderjob.recipes import (
 )
 from tests.support.candidates import TIMING
 from tests.support.commands import Lines, environment, said
-from tests.support.lost_answers import Unanswered
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate, Unanswered
 
 Told = tuple[float, str, ProgressState]
 RUNNING, ENDED, FAILED, LOST = ProgressState
@@ -180,24 +180,24 @@ def test_who_has_lost_its_lease_does_not_write_over_its_successor(etcd: Embedded
     run_with_streams(main())
 
 
-@pytest.mark.parametrize("done", [True, False])
-def test_reports_without_an_answer_are_settled(etcd: EmbeddedEtcd, namespace: str, done: bool) -> None:
+@pytest.mark.parametrize("fate", ["done", "later"])
+def test_reports_without_an_answer_are_settled(etcd: EmbeddedEtcd, namespace: str, fate: Fate) -> None:
     async def main() -> None:
         async with Unanswered([etcd.endpoint]) as client, await Session.open(client, TIMING) as session:
             progress = Progress(client, "import", namespace=namespace)
-            client.done, client.lost = done, 1
+            client.fates = [fate]
             async with progress.reporting(session) as reporter, aclosing(progress.watch()) as reports:
-                client.lost = 1
+                client.fates = [fate]
                 reporter.set(50)
                 await until(reports, (50, "", RUNNING))
                 reporter.set(60)
                 await until(reports, (60, "", RUNNING))
-                client.lost = 1
+                client.fates = [fate]
             assert told(await progress.latest()) == (60, "", ENDED)
-            client.lost = 1
+            client.fates = [fate]
             await progress.set(5)
             assert told(await progress.latest()) == (5, "", RUNNING)
-            assert [await client.arrives(number) for number in range(len(client.sent))] == [False] * 4
+            assert True not in await client.deliver_late()
             assert told(await progress.latest()) == (5, "", RUNNING)
 
     run_with_streams(main())

@@ -10,8 +10,8 @@ from leaderjob.errors import NotFound
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Message, Missed, Subscription, SubscriptionLost, Topic, UnreadableRecord
 from leaderjob.recipes.record import encode
-from tests.support.lost_answers import Unanswered
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate, Unanswered
 
 
 async def read(subscription: Subscription, count: int) -> list[Message | Missed]:
@@ -115,18 +115,18 @@ def test_a_cursor_that_is_moved_twice_at_once_does_not_move_back(etcd: EmbeddedE
     run_with_streams(main())
 
 
-@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("fate", ["done", "later"])
 def test_a_cursor_is_moved_once_though_there_was_no_answer(
-    etcd: EmbeddedEtcd, namespace: str, done: bool
+    etcd: EmbeddedEtcd, namespace: str, fate: Fate
 ) -> None:
     async def main() -> None:
         async with Unanswered([etcd.endpoint]) as client:
             topic = Topic(client, "orders", namespace=namespace)
-            client.lost, client.done = 1, done
+            client.fates = [fate]
             reader = await topic.subscription("billing")
             await publish(topic, "1", "2", "3")
             one, two, three = await read(reader, 3)
-            client.lost = 1
+            client.fates = [fate]
             await reader.handled(one)
             # Cancelled while its write was under way: the next one does not take that for another reader's.
             sent = asyncio.create_task(reader.handled(two))
@@ -135,7 +135,7 @@ def test_a_cursor_is_moved_once_though_there_was_no_answer(
             await asyncio.wait([sent])
             await reader.handled(three)
             await topic.unsubscribe("billing")
-            assert [await client.arrives(number) for number in range(2)] == [False, False]
+            assert True not in await client.deliver_late()
             with pytest.raises(NotFound):
                 await topic.unsubscribe("billing")
 

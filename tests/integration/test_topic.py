@@ -6,21 +6,18 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.errors import InvalidName, NotFound, SettingsError
 from leaderjob.etcd import (
-    AmbiguousWrite,
     Delete,
     Etcd,
     EtcdUnavailable,
     NoSpace,
     Put,
     RequestRefused,
-    TxnResult,
     ValueTooLarge,
 )
 from leaderjob.recipes import Message, Missed, SubscriptionLost, Topic, Unsettled
@@ -28,8 +25,8 @@ from leaderjob.recipes.record import encode
 from leaderjob.recipes.retention import TRIM_EVERY
 from tests.support.commands import Lines, said
 from tests.support.etcd import etcdctl
-from tests.support.lost_answers import Unanswered
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate, Unanswered
 
 
 async def take(messages: AsyncGenerator[Message | Missed, None], count: int) -> list[bytes | int | None]:
@@ -234,12 +231,13 @@ def test_how_much_to_keep_is_told_though_etcd_does_not_answer_at_first(
 ) -> None:
     async def main() -> None:
         async with Unanswered([etcd.endpoint]) as client:
-            for done in (True, False):
-                topic = Topic(client, "news", keep_count=2 + done, namespace=namespace)
-                client.lost, client.done = 1, done
+            fates: list[Fate] = ["later", "done"]
+            for keep_count, fate in enumerate(fates, start=2):
+                topic = Topic(client, "news", keep_count=keep_count, namespace=namespace)
+                client.fates = [fate]
                 await publish(topic, "1", "2", "3", "4")
                 await topic.trim()
-                assert len(await kept(client, namespace)) == 2 + done
+                assert len(await kept(client, namespace)) == keep_count
 
     run_with_streams(main())
 
@@ -255,10 +253,10 @@ def test_a_topic_that_is_removed_is_empty_and_no_late_write_brings_anything_back
             (last,) = [item async for item in first_of(subscription.messages(), 1)]
             live = topic.subscribe(last=1)
             assert await take(live, 1) == [b"129"]
-            client.lost, client.done = 1, False
+            client.fates = ["later"]
             await publish(topic, "again")  # of which the first try is under way still
             assert await Topic(client, "news", namespace=namespace).remove() == 131
-            assert not await client.arrives(0)
+            assert await client.deliver_late() == [False]
             names = [kv.key.split("news/")[1] for kv in (await client.range(f"/leaderjob/{namespace}/")).kvs]
             assert sorted(names) == ["last-subscription", "messages/trimmed"]
             with pytest.raises(SubscriptionLost, match="removed"):
@@ -279,24 +277,24 @@ def test_publishing_stands_though_trimming_fails(etcd: EmbeddedEtcd, namespace: 
             other = Topic(client, "news", keep_count=1, namespace=namespace)
             await publish(topic, "1", "2")
             await other._publish(f"{int(time.time() * 1000)}-{0:016x}", b"3")
-            client.lost, client.done = 1, False
+            client.fates = ["later"]
             await other._retention.published()
-            assert client.lost == 0
+            assert not client.fates
             assert await topic.trim() == 2
-            assert not await client.arrives(0)
+            assert await client.deliver_late() == [False]
 
     run_with_streams(main())
 
 
-@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("fate", ["done", "later"])
 def test_a_message_without_an_answer_is_published_once(
-    etcd: EmbeddedEtcd, namespace: str, done: bool
+    etcd: EmbeddedEtcd, namespace: str, fate: Fate
 ) -> None:
     async def main() -> None:
         async with Unanswered([etcd.endpoint]) as client:
             topic = Topic(client, "news", namespace=namespace)
             await publish(topic, "first")
-            client.lost, client.done = 2, done
+            client.fates = [fate, fate]
             revision = await topic.publish(b"once")
             await publish(topic, "last")
             async with aclosing(topic.subscribe(since=0)) as messages:
@@ -305,7 +303,7 @@ def test_a_message_without_an_answer_is_published_once(
                 assert isinstance(item, Message)
                 assert (item.value, item.revision) == (b"once", revision)
                 assert await take(messages, 1) == [b"last"]
-            assert [await client.arrives(0), await client.arrives(1)] == [False, False]
+            assert True not in await client.deliver_late()
 
     run_with_streams(main())
 
@@ -317,10 +315,10 @@ def test_a_try_that_arrives_after_its_message_was_trimmed_does_not_publish_it_ag
         async with Unanswered([etcd.endpoint]) as client:
             topic = Topic(client, "news", keep_count=1, namespace=namespace)
             await publish(topic, "first")
-            client.lost, client.done = 1, False
+            client.fates = ["later"]
             await publish(topic, "once", "more", "last")
             await topic.trim()
-            assert not await client.arrives(0)
+            assert await client.deliver_late() == [False]
             async with aclosing(topic.subscribe(last=9)) as messages:
                 assert await take(messages, 1) == [b"last"]
 
@@ -335,16 +333,21 @@ def test_who_cannot_tell_whether_its_message_was_trimmed_already_says_so(
             topic = Topic(client, "news", namespace=namespace)
             await publish(topic, "first")
             prefix = f"/leaderjob/{namespace}/topics/news/messages/"
-            client.lost, client.done = 1, False
-            client.then = [Put(f"{prefix}trimmed", encode(up_to=1, total=0))]
+
+            async def trimmed() -> None:
+                await client.put(f"{prefix}trimmed", encode(up_to=1, total=0))
+
+            client.fates, client.meanwhile = ["never"], trimmed
             await publish(topic, "second")  # what was trimmed is older than the first try
-            # Published, and trimmed with all that came until long after it.
-            client.lost, client.done = 1, True
-            gone = encode(up_to=(await client.range(prefix)).revision + 100, total=3)
-            client.then = [Delete(f"{prefix}1", prefix=True), Put(f"{prefix}trimmed", gone)]
+
+            async def all_trimmed() -> None:
+                """With all that comes until long after it."""
+                gone = encode(up_to=(await client.range(prefix)).revision + 100, total=3)
+                await client.txn((), [Delete(f"{prefix}1", prefix=True), Put(f"{prefix}trimmed", gone)])
+
+            client.fates, client.meanwhile = ["done"], all_trimmed
             with pytest.raises(Unsettled, match="message_id=") as told:
                 await topic.publish(b"third")
-            client.then = ()
             again = await topic.publish(b"third", message_id=told.value.message_id)
             assert await topic.publish(b"third", message_id=told.value.message_id) == again
 
@@ -366,23 +369,16 @@ def test_numbers_are_right_after_a_revision_that_is_compacted(etcd: EmbeddedEtcd
     run_with_streams(main())
 
 
-@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("fate", ["took the last room", "found no room"])
 def test_an_etcd_that_is_full_is_told_unless_the_message_took_the_last_room(
-    etcd: EmbeddedEtcd, namespace: str, done: bool
+    etcd: EmbeddedEtcd, namespace: str, fate: Fate
 ) -> None:
-    class Full(Unanswered):
-        async def txn(self, *args: Any, **kwargs: Any) -> TxnResult:
-            try:
-                return await super().txn(*args, **kwargs)
-            except AmbiguousWrite as error:
-                raise NoSpace from error
-
     async def main() -> None:
-        async with Full([etcd.endpoint]) as client:
+        async with Unanswered([etcd.endpoint]) as client:
             topic = Topic(client, "news", namespace=namespace)
             await publish(topic, "1")
-            client.lost, client.done = 1, done
-            if done:
+            client.fates = [fate]
+            if fate == "took the last room":
                 assert await topic.publish(b"2") == (await client.range("/")).revision
             else:
                 with pytest.raises(NoSpace):

@@ -7,12 +7,13 @@ from contextlib import aclosing, asynccontextmanager
 from leaderjob.clock import boottime
 from leaderjob.etcd import Compare, Etcd, EtcdUnavailable, KeyValue, Op, TxnResult, follow
 from leaderjob.recipes import Election, Leadership, Session, Timing
+from tests.support.unanswered import Unanswered
 
 TIMING = Timing(ttl_s=10, margin_s=2)
 SHORT = Timing(ttl_s=2, margin_s=0.9, keepalive_s=0.2)
 
 
-class Observed(Etcd):
+class Observed(Unanswered):
     """Tells when keepalives that were acknowledged had been sent (``acknowledged``), and of each claim to office.
 
     Reads fail while ``reads_fail`` is set; ``before_claim`` runs when a claim is laid, before etcd hears of it.

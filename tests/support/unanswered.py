@@ -1,15 +1,15 @@
-"""A client some of whose writes get no answer: they are done, or never, or later."""
+"""A client some of whose writes get no answer, or one that says nothing of them: they are done, or never, or later."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from leaderjob.etcd import AmbiguousWrite, Compare, Etcd, NoSpace, Op, Put, RequestRefused, TxnResult
+from leaderjob.etcd import AmbiguousWrite, Compare, Etcd, Get, NoSpace, Op, RequestRefused, TxnResult
 
 Fate = Literal["done", "never", "later", "took the last room", "found no room", "refused"]
 
 
 class Unanswered(Etcd):
-    """:param fates: of the next writing transactions, one after the other; those after them are answered."""
+    """The transactions that write have these ``fates``, one after the other; those after them are answered."""
 
     def __init__(self, endpoints: Sequence[str]) -> None:
         super().__init__(endpoints)
@@ -32,7 +32,7 @@ class Unanswered(Etcd):
                 compares, success, failure, repeatable=repeatable, within_s=within_s
             )
 
-        if not self.fates or not any(isinstance(op, Put) for op in success):
+        if not self.fates or all(isinstance(op, Get) for op in success):
             return await send()
         fate = self.fates.pop(0)
         if fate in ("done", "took the last room"):
