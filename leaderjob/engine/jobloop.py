@@ -34,6 +34,7 @@ class JobLoop:
         self._admission = Admission(office, assignment)
         self._dispatch = Dispatch(office, assignment)
         self._pending: deque[Stored[Run]] = deque()
+        self._begun = False
         self._deciding = asyncio.Lock()
         self._opened = asyncio.Event()
         self._work = asyncio.Event()
@@ -63,6 +64,9 @@ class JobLoop:
             if self._wanted is not None:
                 self._admission = Admission(self._office, self._wanted)
                 self._become(self._wanted)
+            if self._begun:
+                await self._admission.settle()
+            self._begun = True
             announced = await self._announce()
             # What this term wrote before its job's loop broke may not be in the view yet.
             await self._office.feed.until(lambda view: view.revision >= announced)

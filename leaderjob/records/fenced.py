@@ -18,6 +18,7 @@ from leaderjob.etcd import (
     EtcdError,
     EtcdUnavailable,
     Get,
+    HistoryWentBack,
     KeyValue,
     NoSpace,
     Op,
@@ -82,6 +83,11 @@ class FencedWriter:
                 # A write that took the last room can be done and told to have found none (etcd #16659).
                 ambiguous = ambiguous or isinstance(error, AmbiguousWrite | NoSpace)
                 self._tell(error, told)
+            except EtcdError as refusal:
+                # That the second try was refused says nothing of the first, which may be done yet.
+                if not ambiguous or isinstance(refusal, HistoryWentBack):
+                    raise
+                self._tell(refusal, told)
             else:
                 if result.succeeded:
                     self._note_success(ops)

@@ -8,20 +8,24 @@ import pytest
 
 from leaderjob.clock import boottime
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Delete, Etcd, Op, Put, Txn, ValueTooLarge, absent, modified_at
+from leaderjob.etcd import Delete, Etcd, Op, Put, RequestRefused, Txn, ValueTooLarge, absent, modified_at
 from leaderjob.recipes import Leadership, NotLeader, TermLost
 from leaderjob.records.fenced import Conflict, FencedWriter
-from tests.support.candidates import Place, campaigning
+from tests.support.candidates import Observed, Place, campaigning
 from tests.support.cuttable import Cuttable
 from tests.support.etcd import every_release
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate
 
 
 class Desk:
     """A leader that writes through a proxy, and somebody who looks on from outside."""
 
-    def __init__(self, leadership: Leadership, proxy: Cuttable, outside: Etcd, place: Place) -> None:
+    def __init__(
+        self, leadership: Leadership, client: Observed, proxy: Cuttable, outside: Etcd, place: Place
+    ) -> None:
         self.leadership = leadership
+        self.client = client
         self.writer = FencedWriter(leadership)
         self.proxy = proxy
         self.outside = outside
@@ -44,7 +48,7 @@ async def desk(etcd: EmbeddedEtcd, namespace: str) -> AsyncIterator[Desk]:
         leadership = await election.campaign(session, b"")
         await client.acknowledged.get()  # the connection is quiet now, until the next keepalive
         await client.get("/quiet")
-        yield Desk(leadership, proxy, outside, place)
+        yield Desk(leadership, client, proxy, outside, place)
         proxy.heal()
 
 
@@ -195,6 +199,33 @@ def test_an_unanswered_write_that_was_lost_is_committed_exactly_once(
             assert (found.value, found.version, found.mod_revision) == (b"2", 2, revision)
 
     run_with_streams(main(), timeout_s=10)
+
+
+@pytest.mark.parametrize("fate", ["done", "later"])
+def test_a_refusal_does_not_settle_what_was_sent_before_it_and_got_no_answer(
+    etcd: EmbeddedEtcd, namespace: str, fate: Fate
+) -> None:
+    async def main() -> None:
+        async with desk(etcd, namespace) as it:
+            it.client.fates = [fate, "refused"]
+            revision = await it.writer.commit([absent(it.key)], [Put(it.key, b"1")])
+            assert True not in await it.client.deliver_late()
+            found = await it.outside.get(it.key)
+            assert found is not None
+            assert (found.version, found.mod_revision) == (1, revision)
+
+    run_with_streams(main())
+
+
+def test_a_refusal_of_what_was_not_sent_before_is_raised_at_once(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with desk(etcd, namespace) as it:
+            it.client.fates = ["refused"]
+            with pytest.raises(RequestRefused):
+                await it.writer.commit([absent(it.key)], [Put(it.key, b"1")])
+            assert await it.value() is None
+
+    run_with_streams(main())
 
 
 def test_an_unanswered_write_that_somebody_else_forestalled_is_a_conflict(

@@ -1,13 +1,22 @@
 """The loop of one job, begun again within a term: it goes by what the term wrote, not by what it has seen of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine.jobloop import JobLoop
+from leaderjob.engine.office import Assignment
 from leaderjob.model.command import Command
+from leaderjob.model.ids import fire_id
+from leaderjob.model.job import Timetable
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored
@@ -78,6 +87,55 @@ def test_a_loop_that_begins_again_leaves_alone_what_its_term_ended_a_moment_ago(
     run_with_streams(main(), timeout_s=15)
 
 
-def _is_over(view: View) -> bool:
-    found = view.get(Kind.RUN, "j", "r")
+@pytest.mark.parametrize("before_write", [1, 2, 3])
+def test_a_run_whose_admission_lands_while_the_loop_begins_again_is_carried_out(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, before_write: int
+) -> None:
+    """The loop broke before that admission was answered; what it wrote next finds it done, or keeps it from being."""
+
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            assignment, run = await one_fire(seat)
+            loop, sent, writer = JobLoop(seat.office, assignment), asyncio.Event(), seat.writer
+
+            async def never_answered() -> None:
+                sent.set()
+                await asyncio.Event().wait()
+
+            async def lose_the_next() -> None:
+                seat.client.fates, seat.client.meanwhile = ["later"], never_answered
+
+            writer.after = lose_the_next  # the first write announces the job
+            async with going_on(loop.run()):
+                await sent.wait()
+            first = writer.writes
+
+            async def land() -> None:
+                if writer.writes < first + before_write:
+                    writer.before = land
+                else:
+                    await seat.client.deliver_late()
+
+            writer.before = land
+            async with going_on(loop.run()):
+                done = await seat.feed.until(partial(_is_over, run=run))
+            found = done.get(Kind.RUN, "j", run)
+            assert found is not None
+            assert found.record.outcome is Outcome.SUCCEEDED
+
+    run_with_streams(main(), timeout_s=15)
+
+
+async def one_fire(seat: Seat) -> tuple[Assignment, str]:
+    """A job with one fire, which is due; and what its run is called."""
+    due = datetime(2020, 1, 1, tzinfo=UTC)
+    timetable = Timetable(watermark=due - timedelta(days=1), schedule=(due.isoformat(),))
+    await seat.outside.put(seat.keys.timetable("j"), timetable.to_bytes())
+    assignment = assigned("j", due.isoformat())
+    spec = assignment.spec.model_copy(update={"params": {"value": 1}})
+    return replace(assignment, spec=spec), fire_id(due)
+
+
+def _is_over(view: View, run: str = "r") -> bool:
+    found = view.get(Kind.RUN, "j", run)
     return found is not None and found.record.state is State.DONE
