@@ -51,12 +51,14 @@ class Health:
     """An etcd cluster at a glance. ``silent`` maps the endpoints that do not answer to why.
 
     ``unknown`` says what etcd would not tell, and why: a user may well be without that permission.
+    ``removed`` has the ids of those that answer and that the cluster has no longer.
     """
 
     endpoints: tuple[EndpointStatus, ...]
     silent: dict[str, str]
     alarms: tuple[Alarm, ...]
     unknown: str | None
+    removed: frozenset[int] = frozenset()
 
     def warnings(self) -> Iterator[str]:
         """What somebody should look after, a sentence each, the worst first."""
@@ -66,6 +68,12 @@ class Health:
         for endpoint, reason in self.silent.items():
             yield f"etcd at {endpoint} does not answer: {reason}"
         for status in self.endpoints:
+            if status.member in self.removed:
+                yield (
+                    f"etcd at {status.endpoint} is a member that was removed from the cluster (id {status.member:x}), and "
+                    "does not know it yet: name the one that took its place in etcd.endpoints, and end it"
+                )
+                continue
             # An alarm is among the errors too, in etcd's own words.
             for error in status.errors:
                 if not error.startswith("memberID:"):
@@ -115,6 +123,17 @@ async def alarms(connection: Connection) -> tuple[Alarm, ...]:
     )
 
 
+async def member_ids(connection: Connection) -> frozenset[int]:
+    """The members, as the one behind the current endpoint knows them.
+
+    :raises EtcdUnavailable: it does not answer. :raises RequestRefused: it will not tell this user.
+    """
+    response = await connection.call(
+        lambda stubs: stubs.cluster.MemberList, rpc.MemberListRequest(), repeatable=True, linearizable=False
+    )
+    return frozenset(member.ID for member in response.members)
+
+
 async def check_health(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequence[str]) -> Health:
     """Ask every endpoint, side by side. What cannot be told is noted; nothing is raised.
 
@@ -141,11 +160,22 @@ async def check_health(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequ
             raised = await alarms(cluster.connection)
         except EtcdError as error:
             untold.append(str(error))
+    told = tuple(answer for answer in answers if isinstance(answer, EndpointStatus))
+    removed = frozenset[int]()
+    led = [status.endpoint for status in told if status.leader]
+    # One that was removed, and could not be told, has no leader, but takes itself for a member.
+    if led and len(led) < len(told):
+        async with connect(led) as cluster:
+            try:
+                removed = frozenset(status.member for status in told) - await member_ids(cluster.connection)
+            except EtcdError as error:
+                untold.append(str(error))
     return Health(
-        endpoints=tuple(answer for answer in answers if isinstance(answer, EndpointStatus)),
+        endpoints=told,
         silent=silent,
         alarms=raised,
         unknown="; ".join(dict.fromkeys(untold)) or None,
+        removed=removed,
     )
 
 

@@ -29,7 +29,7 @@ def _explain(failure: Exception) -> IncompatibleEtcd3:
 
 
 try:
-    from etcd3.etcdrpc import AuthStub, KVStub, LeaseStub, MaintenanceStub, WatchStub
+    from etcd3.etcdrpc import AuthStub, ClusterStub, KVStub, LeaseStub, MaintenanceStub, WatchStub
     from etcd3.etcdrpc import kv_pb2 as _kv_pb2
     from etcd3.etcdrpc import rpc_pb2 as _rpc_pb2
 except (ImportError, TypeError, AttributeError) as failure:
@@ -45,6 +45,7 @@ class Stubs:
 
     def __init__(self, channel: Any) -> None:
         self.auth: Any = AuthStub(channel)
+        self.cluster: Any = ClusterStub(channel)
         self.kv: Any = KVStub(channel)
         self.lease: Any = LeaseStub(channel)
         self.watch: Any = WatchStub(channel)

@@ -93,6 +93,14 @@ class Member:
         if self._disk:
             self._disk.mounted_by = self._process.pid
 
+    def join(self, members: Sequence["Member"], *, existing: bool) -> None:
+        """Start as one of these members, of a cluster that is new or ``existing``."""
+        peers = (f"{member.name}=http://{member.link.addresses.for_peers}" for member in members)
+        self._command.append(f"--initial-cluster={','.join(peers)}")
+        if existing:
+            self._command.append("--initial-cluster-state=existing")
+        self.start()
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone. No-op if it is."""
         if self._disk:

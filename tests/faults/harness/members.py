@@ -41,10 +41,15 @@ each_network = pytest.mark.parametrize("network", [pytest.param("namespaces", ma
 
 
 class Members:
-    """All members of one cluster, running."""
+    """All members of one cluster, running.
 
-    def __init__(self, every: Sequence[Member]) -> None:
+    :param spares: are not started, and no members yet. :param ids: of all members, by name, once they are known.
+    """
+
+    def __init__(self, every: Sequence[Member], spares: Sequence[Member], ids: dict[str, int]) -> None:
         self.every = tuple(every)
+        self._spares = list(spares)
+        self._ids = ids
 
     @property
     def endpoints(self) -> list[str]:
@@ -76,6 +81,18 @@ class Members:
     async def followers(self) -> list[Member]:
         return self.besides(await self.leader())
 
+    async def replace(self, old: Member) -> Member:
+        """Take one out of the cluster for good, and a spare one in, which has an address of its own; returns that one
+        when it is healthy. The old one's process is left alone."""
+        new, leader = self._spares.pop(0), await self.leader(other_than=old)
+        await asyncio.to_thread(leader.etcdctl, "member", "remove", f"{old.id:x}")
+        peer_url = f"--peer-urls=http://{new.link.addresses.for_peers}"
+        await asyncio.to_thread(leader.etcdctl, "member", "add", new.name, peer_url)
+        self.every = (*self.besides(old), new)
+        new.join(self.every, existing=True)
+        await self.until_healthy()
+        return new
+
     async def mend(self) -> None:
         """Undo every fault but what was done to the store, and return when all are healthy."""
         for member in self.every:
@@ -86,6 +103,7 @@ class Members:
     async def until_healthy(self) -> None:
         """Return when each member has answered a linearizable read."""
         await asyncio.gather(*(member.until_healthy() for member in self.every))
+        self._ids.update({member.name: member.id for member in self.every})
 
 
 @asynccontextmanager
@@ -98,6 +116,7 @@ async def members(
     disk_for: Literal["log", "everything"] | None = None,
     quota_bytes: int | None = None,
     election_ms: int = 1000,
+    spares: int = 0,
 ) -> AsyncIterator[Members]:
     """A healthy cluster; everything that was made for it is gone at the end.
 
@@ -106,19 +125,21 @@ async def members(
     :param disk_for: what each member has on a disk of its own, which can be frozen; needs namespaces. With the
         log on one it can no longer commit, and all that it answers from memory it goes on answering.
     :param election_ms: silence after which followers elect another leader; the heartbeat is a tenth of it.
+    :param spares: how many more there are for :meth:`Members.replace`.
     """
-    names = [f"m{number}" for number in range(1, count + 1)]
+    names = [f"m{number}" for number in range(1, count + spares + 1)]
     flags = [f"--election-timeout={election_ms}", f"--heartbeat-interval={election_ms // 10}"]
     if quota_bytes is not None:
         flags.append(f"--quota-backend-bytes={quota_bytes}")
     if disk_for is None:
         flags.append("--unsafe-no-fsync")
+    if spares:
+        flags.append("--strict-reconfig-check=false")  # else nobody is added before all were there for 5 s
     ids: dict[str, int] = {}
     async with AsyncExitStack() as stack:
         links = await _links(stack, network, names, directory, ids)
-        addresses = ",".join(f"{name}=http://{links[name].addresses.for_peers}" for name in names)
-        flags += [f"--initial-cluster={addresses}", f"--initial-cluster-token={directory.name}"]
-        every = []
+        flags.append(f"--initial-cluster-token={directory.name}")
+        made = []
         for name in names:
             place = directory / name
             place.mkdir(parents=True, exist_ok=True)
@@ -137,11 +158,11 @@ async def members(
                 disk=disk,
             )
             stack.callback(member.kill)
-            member.start()
-            every.append(member)
-        cluster = Members(every)
+            made.append(member)
+        cluster = Members(made[:count], made[count:], ids)
+        for member in cluster.every:
+            member.join(cluster.every, existing=False)
         await cluster.until_healthy()
-        ids.update({member.name: member.id for member in every})
         await cluster.leader()
         yield cluster
 

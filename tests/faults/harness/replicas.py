@@ -254,18 +254,22 @@ def fleet(
     quota_bytes: int | None = None,
     clocks: bool = False,
     freezable: bool = False,
+    spares: int = 0,
 ) -> Iterator[Fleet]:
     """Three members of etcd, and replicas that are not started yet; nothing is left of them at the end.
 
     :param network: machines of their own where we are root, loopback otherwise.
     :param clocks: each replica has a wall clock of its own.
     :param freezable: the replicas' disks can be frozen; needs machines of their own.
+    :param spares: members of etcd that can take the place of others.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         aside = stack.enter_context(Aside())
         etcd = aside.enter(
-            members(directory / "etcd", network=network, binary=binary, quota_bytes=quota_bytes)
+            members(
+                directory / "etcd", network=network, binary=binary, quota_bytes=quota_bytes, spares=spares
+            )
         )
         first = etcd.every[0].link
         disks: dict[str, SmallDisk] = {}
