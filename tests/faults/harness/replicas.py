@@ -9,7 +9,7 @@
 
 A replica is a process (``kill``, ``stop``, ``resume``, ``terminate``, ``start``) with a link (``cut_from_etcd``,
 ``cut_off``, ``reject_replicas``, ``heal``), as root a disk (``fill``, ``make_read_only``, ``freeze``, ``mend``),
-where wanted a wall clock (``set``), and the processes of its workers (``children.py``).
+where wanted a wall clock (``set``), an event loop that stalls (``begin``, ``end``), and the processes of its workers (``children.py``).
 """
 
 import json
@@ -28,6 +28,7 @@ from leaderjob.records.view import View
 from tests.faults.harness.aside import Aside
 from tests.faults.harness.children import guards_of, is_alive, send, workers_of
 from tests.faults.harness.lines import lines_to
+from tests.faults.harness.loop_stall import LoopStall
 from tests.faults.harness.members import Members, Network, members
 from tests.faults.harness.namespaces import NamespaceLink, clients_of
 from tests.faults.harness.replica_link import LoopbackLink, ReplicaLink, machine_links
@@ -44,6 +45,7 @@ class MachineReplica(Replica):
     """A replica on a machine of its own.
 
     :param disk: where its state directory is. :param clock: what it takes for the time of day.
+    :param stall: of its event loop.
     """
 
     def __init__(
@@ -55,13 +57,16 @@ class MachineReplica(Replica):
         link: ReplicaLink,
         disk: SmallDisk | None,
         clock: WallClock | None,
+        stall: LoopStall,
     ) -> None:
         super().__init__(name, directory, ["--etcd", ",".join(link.endpoints), *arguments])
         self.link = link
+        self.stall = stall
         self._disk, self._clock = disk, clock
         self.settings["LEADERJOB_LOG_FORMAT"] = "json"
         self.settings["LEADERJOB_REPLICA_LISTEN"] = f"{link.host}:0"
         self.settings["LEADERJOB_REPLICA_INSECURE"] = "true"
+        self.settings |= stall.settings
         program, *more = [
             *(disk.within if disk else ()),
             *link.within,
@@ -106,7 +111,8 @@ class MachineReplica(Replica):
         return set(self.said("replica_started")[-1]["jobs"].split(","))
 
     def mend(self) -> None:
-        """Undo what was done to its disk and its clock, and let it go on if it was stopped."""
+        """Undo what was done to its disk and its clock, and let it go on if it was stopped or held up."""
+        self.stall.end()
         if self._disk is not None:
             self._disk.mend()
         if self._clock is not None:
@@ -170,6 +176,7 @@ class Fleet(Cluster):
                 link=link,
                 disk=disks.get(name),
                 clock=WallClock(directory / f"{name}.clock") if clocks else None,
+                stall=LoopStall(directory / f"{name}.stall"),
             )
             for name, link in links.items()
         }

@@ -9,6 +9,11 @@ from tests.faults.harness.members import Network
 from tests.faults.harness.replicas import MachineReplica
 from tests.faults.harness.wall_clock import CAN_BE_SET
 from tests.faults.history import Intervention
+from tests.faults.sequences.held_up import (
+    guards_stopped_before_a_worker_begins,
+    loop_stalled,
+    stopped_before_a_worker_begins,
+)
 from tests.faults.sequences.stage import Heal, Stage, Strike
 from tests.faults.sequences.upkeep import compacted_while_a_follower_is_cut_off, out_of_space
 
@@ -241,6 +246,11 @@ FAULTS = (
     Fault("leader's host lost", _host_lost, needs_root=True),
     Fault("leader paused beyond its TTL", _leader_stopped, weight=3, lasts_s=_BEYOND_TTL),
     Fault("leader paused for a moment", _leader_stopped, lasts_s=(0.2, 2.5)),
+    Fault(
+        "leader paused before a worker begins", stopped_before_a_worker_begins, weight=3, lasts_s=_ANYTHING
+    ),
+    Fault("leader's loop stalled", loop_stalled, lasts_s=(TTL_S / 3, 3.0)),
+    Fault("leader's loop stalled beyond its TTL", loop_stalled, lasts_s=_BEYOND_TTL),
     Fault("leader cut off from etcd", _cut_from_etcd(sending=True, hearing=True), lasts_s=_ANYTHING),
     Fault("leader not heard by etcd", _cut_from_etcd(sending=True, hearing=False), lasts_s=_ANYTHING),
     Fault("leader does not hear etcd", _cut_from_etcd(sending=False, hearing=True), lasts_s=_ANYTHING),
@@ -250,6 +260,12 @@ FAULTS = (
     Fault("workers stopped", _children(workers_of, signal.SIGSTOP), replicas=0),
     Fault("guards killed", _children(guards_of, signal.SIGKILL), replicas=0),
     Fault("guards stopped", _children(guards_of, signal.SIGSTOP), replicas=0, lasts_s=(0.5, 5.0)),
+    Fault(
+        "guards stopped before a worker begins",
+        guards_stopped_before_a_worker_begins,
+        replicas=0,
+        lasts_s=(0.5, 5.0),
+    ),
     Fault("leader's disk full", _disk_full, weight=1, lasts_s=_FOUND_UNFIT, disk=True, needs_root=True),
     Fault("leader's disk read-only", _disk_read_only, lasts_s=_FOUND_UNFIT, disk=True, needs_root=True),
     Fault("leader's clock set ahead", _clock_set(_AHEAD_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
