@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from leaderjob.etcd import Etcd
 from tests.faults.harness.children import guards_of, send, workers_of
 from tests.faults.harness.members import Network
 from tests.faults.harness.replicas import MachineReplica
@@ -166,7 +167,13 @@ def _clock_set(ahead_s: int) -> Strike:
 
 def _lease_revoked(stage: Stage) -> Heal:
     note = stage.note(Intervention.REVOCATION, 1.0, about=stage.lease)
-    stage.etcd[0].etcdctl("lease", "revoke", stage.lease)
+
+    async def revoke() -> None:
+        # A leader that another fault has ended may have given its lease back already.
+        async with Etcd([stage.etcd[0].endpoint]) as operator:
+            await operator.revoke(int(stage.lease, 16))
+
+    stage.fleet.run(revoke())
     return note.end
 
 
