@@ -144,7 +144,8 @@ class Queue(QueueView):
         lost = 0
         while True:
             self._session.check()
-            look = await self._head.look()
+            remembered = self._head.remembered
+            look = remembered or await self._head.look()
             if look.waiting:
                 choice = look.waiting[random.randrange(min(len(look.waiting), LOOK_ITEMS, 2**lost))]
                 if self._max_tries is not None and choice.item.tries >= self._max_tries:
@@ -153,7 +154,9 @@ class Queue(QueueView):
                 taken = await take(choice)
                 if taken is not None:
                     return taken
-                lost = min(lost + 1, LOOK_ITEMS)
+                self._head.forget()
+                if remembered is None:
+                    lost = min(lost + 1, LOOK_ITEMS)
                 continue
             left_s = self._session.ttl_s if give_up_at is None else give_up_at - boottime()
             if left_s <= 0:
@@ -165,13 +168,17 @@ class Queue(QueueView):
             [modified_at(waiting.key, waiting.mod_revision), absent(self._keys.claim_of(waiting.item.id))],
             [Delete(waiting.key)],
         )
-        return waiting.item if committed.done else None
+        if not committed.done:
+            return None
+        self._head.taken(waiting)
+        return waiting.item
 
     async def _try_to_claim(self, waiting: Waiting) -> Claimed | None:
         session = self._session
         if boottime() >= session.acknowledged_at + session.ttl_s - session.margin_s:
             await session.renew()
         confirms = session.acknowledged_at
+        self._head.forget()
         item = Item(waiting.item.id, waiting.item.value, waiting.item.tries + 1)
         key = self._keys.claim_of(item.id)
 
@@ -209,6 +216,7 @@ class Queue(QueueView):
     async def _bury(self, waiting: Waiting) -> None:
         """Its last consumer is gone, and it was tried as often as it may be."""
         dead, item = self._keys.dead + waiting.item.id, waiting.item
+        self._head.forget()
         committed = await self._receipts.commit(
             [modified_at(waiting.key, waiting.mod_revision), absent(self._keys.claim_of(item.id))],
             [Delete(waiting.key), Put(dead, encode(item.value, item.tries))],

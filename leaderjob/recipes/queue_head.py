@@ -5,6 +5,10 @@ the first of these items, at one revision. That costs the same however long the 
 used up etcd is asked for more, and etcd sorts the whole queue to answer that. First in, first out, what comes later
 stands behind all that is known, so what is known stays right. Last in, first out, it does not: there etcd sorts
 at each look.
+
+Where a look passes nothing over, first in, first out, nothing can come to a place before the items that it finds, while
+they are taken for good one after the other. So they are remembered, and who takes them need not look each time;
+whether an item is still there the transaction that takes it tells.
 """
 
 import asyncio
@@ -45,19 +49,39 @@ class Head:
         """How many of the edge's revision are known, where that may not be all: who puts several in one transaction
         gives them one revision, and a page may end among them. 0: all are."""
         self._foreign: dict[str, int] = {}
+        self._next: Look | None = None
         self._looking = asyncio.Lock()
 
     async def look(self) -> Look:
         """What is next, by linearizable reads. :raises EtcdError: etcd does not answer."""
         async with self._looking:
+            self.forget()
             if self._newest_first:
                 self._known.clear()
                 self._edge = self._at_edge = 0
             return await self._look()
 
+    @property
+    def remembered(self) -> Look | None:
+        """What is next as an earlier look found it: in order, but others may have taken of it. None: look."""
+        return self._next
+
+    def taken(self, item: Waiting) -> None:
+        """It is gone for good."""
+        waiting = () if self._next is None else self._next.waiting
+        if waiting[1:] and waiting[0] == item:
+            self._next = Look(waiting[1:], 0)
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """What is remembered is out of date."""
+        self._next = None
+
     async def _look(self) -> Look:
         first_revision = 0
         passed: set[str] = set()
+        claims_seen = False
         while True:
             candidates = list(islice((key for key in self._known if key not in passed), LOOK_ITEMS))
             page = self._next_page()
@@ -67,6 +91,7 @@ class Head:
             first_revision = first_revision or result.revision
             claimed = await self._claimed(result.range(0).kvs)
             passed |= claimed
+            claims_seen = claims_seen or bool(claimed)
             if not candidates:
                 if not self._learn(page, result.range(1).kvs):
                     return Look((), first_revision)
@@ -78,7 +103,10 @@ class Head:
             passed.update(candidates)
             free = tuple(one for one in waiting if one.key not in claimed)
             if free:
-                return Look(free, first_revision)
+                look = Look(free, first_revision)
+                if not (claims_seen or self._foreign or self._newest_first):
+                    self._next = look
+                return look
 
     def _next_page(self) -> Get:
         """The next keys; again with those of the edge's revision, if not all of them are known."""
