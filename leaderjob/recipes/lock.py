@@ -1,7 +1,7 @@
 """Locks that one holds at a time, or some: all on a session, fair, and with a fencing token."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 
 from leaderjob.errors import SettingsError
@@ -24,7 +24,7 @@ class _Acquirable:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._entered: AsyncExitStack | None = None
+        self._entered: AbstractAsyncContextManager[Held] | None = None
 
     async def acquire(self, *, wait_s: float | None = None) -> Held:
         """Wait for it; first come, first served.
@@ -65,9 +65,9 @@ class _Acquirable:
 
     async def __aenter__(self) -> Held:
         """:raises: see :meth:`acquire`."""
-        async with AsyncExitStack() as stack:
-            held = await stack.enter_async_context(self.holding())
-            self._entered = stack.pop_all()
+        entered = self.holding()
+        held = await entered.__aenter__()
+        self._entered = entered
         return held
 
     async def __aexit__(
