@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from contest.figures import Score
 from contest.loads import Load
@@ -10,6 +11,8 @@ from contest.stage import Stage
 
 Scores = dict[str, dict[str, Score]]
 """By the load's name, then by the contestant's."""
+
+T = TypeVar("T")
 
 _WARM_UP_DIVISOR = 10
 _FEWEST_ROUNDS = 3
@@ -39,7 +42,7 @@ async def compete(
             break
         told(f"round {number} of {rounds}" if number else "warming up")
         for load in loads:
-            for player in _in_turn(players, number):
+            for player in in_turn(players, number):
                 score = scores[load.name][player.contestant.name]
                 if score.failure is not None:
                     continue
@@ -56,7 +59,7 @@ async def compete(
     return scores
 
 
-def _in_turn(players: Sequence[Player], number: int) -> Sequence[Player]:
+def in_turn(players: Sequence[T], number: int) -> Sequence[T]:
     """Everybody, beginning with another one in each round."""
     first = number % len(players)
     return [*players[first:], *players[:first]]

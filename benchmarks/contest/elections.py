@@ -8,8 +8,6 @@ All candidates live in this process, each with a connection of its own.
 """
 
 import asyncio
-import http.client
-import re
 import statistics
 import time
 from collections import Counter
@@ -17,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from contest.server import started, watchers
 from contest.stage import FENCE, Stage
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Election, Leadership, Session, Timing
@@ -26,8 +25,6 @@ _TIMING = Timing()
 _ROUND_TRIPS = 20
 _POLL_S = 0.005
 _SETTLE_TIMEOUT_S = 10.0
-_STARTED = re.compile(r'^grpc_server_started_total\{grpc_method="(\w+)".*\} (\S+)$', re.MULTILINE)
-_WATCHERS = re.compile(r"^etcd_debugging_mvcc_watcher_total (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +87,12 @@ async def _undisputed(endpoint: str, stage: Stage) -> _Sample:
     async with AsyncExitStack() as stack:
         candidate = await _candidate(endpoint, stack)
         round_trip_s = await _round_trip_s(stage)
-        before, answers = await _started(endpoint), candidate.answers
+        before, answers = await started(endpoint), candidate.answers
         began_s = time.monotonic()
         leadership = await candidate.campaign()
         waited_for = candidate.answers - answers
         await _confirmed(leadership, leadership.trusted_until)
-        in_all = await _started(endpoint) - before
+        in_all = await started(endpoint) - before
         await candidate.election.resign(leadership)
         return _Sample(waited_for, in_all, candidate.won_s - began_s, round_trip_s)
 
@@ -114,13 +111,13 @@ async def _hand_over(endpoint: str, stage: Stage, *, waiting: int, times: int) -
         for _ in range(times):
             round_trip_s = await _round_trip_s(stage)
             following, win = queue.pop(0)
-            before, answers = await _started(endpoint), leader.answers + following.answers
+            before, answers = await started(endpoint), leader.answers + following.answers
             began_s = time.monotonic()
             await leader.election.resign(leadership)
             next_leadership = await win
             waited_for = leader.answers + following.answers - answers
             await _confirmed(next_leadership, next_leadership.trusted_until)
-            in_all = await _started(endpoint) - before
+            in_all = await started(endpoint) - before
             samples.append(_Sample(waited_for, in_all, following.won_s - began_s, round_trip_s))
             queue.append((leader, asyncio.create_task(leader.campaign())))
             leader, leadership = following, next_leadership
@@ -157,7 +154,7 @@ async def _confirmed(leadership: Leadership, trusted_until: float) -> None:
 async def _watched(endpoint: str, waiting: int) -> None:
     """Wait until everybody who waits watches two keys, the one before and the own: then they are settled."""
     async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-        while await _watchers(endpoint) != 2 * waiting:  # noqa: ASYNC110 - only the server knows
+        while await watchers(endpoint) != 2 * waiting:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(_POLL_S)
 
 
@@ -165,31 +162,6 @@ async def _until(happened: Callable[[], bool]) -> None:
     async with asyncio.timeout(_SETTLE_TIMEOUT_S):
         while not happened():  # noqa: ASYNC110 - there is no event for it, and nothing is timed by it
             await asyncio.sleep(_POLL_S)
-
-
-async def _watchers(endpoint: str) -> int:
-    """How many watches there are on the server."""
-    (count,) = _WATCHERS.findall(await _metrics(endpoint))
-    return int(float(count))
-
-
-async def _started(endpoint: str) -> Counter[str]:
-    """Calls and streams that the server has begun since its start, per method."""
-    found = _STARTED.findall(await _metrics(endpoint))
-    return Counter({method: int(float(count)) for method, count in found})
-
-
-async def _metrics(endpoint: str) -> str:
-    return await asyncio.to_thread(_fetch_metrics, endpoint)
-
-
-def _fetch_metrics(endpoint: str) -> str:
-    connection = http.client.HTTPConnection(endpoint, timeout=_SETTLE_TIMEOUT_S)
-    try:
-        connection.request("GET", "/metrics")
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
 
 
 def _cost(what: str, samples: list[_Sample]) -> ElectionCost:

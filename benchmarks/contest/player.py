@@ -6,9 +6,13 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from contest.contestants import Contestant
 from contest.turns import Calls, Outcome, Watching
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LINE_LIMIT_BYTES = 16 * 2**20
@@ -23,14 +27,24 @@ class TurnFailed(Exception):
 class Player:
     """Started by its first turn, and again after one that failed.
 
-    :param log: where its standard error goes.
+    :param endpoint: of its server. :param log: where its standard error goes.
+    :param programs: the package that its program is in.
     """
 
-    def __init__(self, contestant: Contestant, python: Path, endpoint: str, log: Path) -> None:
+    def __init__(
+        self,
+        contestant: Contestant,
+        python: Path,
+        endpoint: str,
+        log: Path,
+        *,
+        programs: str = "contest.peers",
+    ) -> None:
         self.contestant = contestant
         self._python = python
         self._address = endpoint.rsplit(":", 1)
         self._log = log
+        self._programs = programs
         self._process: asyncio.subprocess.Process | None = None
 
     async def take(self, turn: Calls | Watching, *, timeout_s: float) -> Outcome:
@@ -38,7 +52,7 @@ class Player:
         await self.begin(turn)
         return await self.outcome(timeout_s=timeout_s)
 
-    async def begin(self, turn: Calls | Watching) -> None:
+    async def begin(self, turn: "DataclassInstance") -> None:
         """Ask for a turn; its outcome is to be fetched later."""
         if self._process is None:
             await self._start()
@@ -56,7 +70,11 @@ class Player:
 
     async def outcome(self, *, timeout_s: float) -> Outcome:
         """:raises TurnFailed: there is none."""
-        return Outcome(**json.loads(await self._line(timeout_s)))
+        return Outcome(**await self.answer(timeout_s=timeout_s))
+
+    async def answer(self, *, timeout_s: float) -> Any:
+        """What it says to the turn that was begun. :raises TurnFailed: nothing."""
+        return json.loads(await self._line(timeout_s))
 
     async def stop(self) -> None:
         """Return once the process is gone: at the end of its input it ends, unless it hangs."""
@@ -77,7 +95,7 @@ class Player:
             self._process = await asyncio.create_subprocess_exec(
                 self._python,
                 "-m",
-                f"contest.peers.{self.contestant.module}",
+                f"{self._programs}.{self.contestant.module}",
                 *self._address,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

@@ -28,6 +28,13 @@ class Standing(StrEnum):
     BEHIND = "behind"
     FAILED = "it failed"
 
+    @classmethod
+    def of(cls, ratio: Ratio) -> "Standing":
+        """:param ratio: of our durations to theirs."""
+        if ratio.high < 1:
+            return cls.AHEAD
+        return cls.BEHIND if ratio.low > 1 else cls.EVEN
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -76,10 +83,7 @@ class Report:
         score = self.scores[load][peer]
         if score.failure is not None:
             return Standing.FAILED
-        ratio = Ratio.of(self.scores[load][OURS].durations_s, score.durations_s)
-        if ratio.high < 1:
-            return Standing.AHEAD
-        return Standing.BEHIND if ratio.low > 1 else Standing.EVEN
+        return Standing.of(Ratio.of(self.scores[load][OURS].durations_s, score.durations_s))
 
     @property
     def can_tell(self) -> bool:

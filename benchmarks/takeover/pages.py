@@ -8,7 +8,7 @@ from takeover.plot import draw
 from takeover.results import Findings
 from takeover.table import markdown
 
-BEGIN, END = "<!-- failover: written by benchmarks/failover.py -->", "<!-- failover: end -->"
+BEGIN, END = MARKS = "<!-- failover: written by benchmarks/failover.py -->", "<!-- failover: end -->"
 
 
 def read_findings(path: Path) -> Findings:
@@ -38,12 +38,12 @@ def write_pages(found: Findings, docs: Path) -> None:
     page.write_text(text)
 
 
-def with_table(page: str, table: str) -> str:
+def with_table(page: str, table: str, marks: tuple[str, str] = MARKS) -> str:
     """The page with what is between its marks replaced. :raises SettingsError: it has no such marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not (begin and end):
         raise SettingsError(
-            f"the page has no part between {BEGIN} and {END}, so the table has no place: put them in"
+            f"the page has no part between {marks[0]} and {marks[1]}, so the table has no place: put them in"
         )
     return f"{before}{begin}\n\n{table}\n\n{end}{after}"

@@ -25,7 +25,8 @@ _SETTLE_S = 2.0
 _SLACK_S = 15.0
 _TOLD_LINES = 3
 _HERE = Path(__file__).resolve().parent.parent
-_TOOZ = ("tooz[redis]==9.1.0", "redis==8.1.0", "kazoo==2.11.0")
+TOOZ = ("tooz[redis]==9.1.0", "redis==8.1.0", "kazoo==2.11.0", "etcd3gw==2.7.0", "requests==2.34.2")
+"""What the virtualenv of tooz and kazoo has in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,6 @@ class Rival:
     """:param ttl_s: of its session. :param server: what it stands on: "etcd", "redis" or "zookeeper".
     :param module: its program in ``takeover.candidates``; empty: it is ``etcdctl``.
     :param arguments: of the program; ``{address}`` is the server's.
-    :param requirements: what its virtualenv has in it.
     """
 
     name: str
@@ -41,7 +41,6 @@ class Rival:
     server: str
     arguments: tuple[str, ...]
     module: str = ""
-    requirements: tuple[str, ...] = ()
 
 
 def rivals() -> list[Rival]:
@@ -49,16 +48,9 @@ def rivals() -> list[Rival]:
     return [
         Rival("etcdctl elect", _ETCDCTL_ELECT_TTL_S, "etcd", (*etcdctl, "elect", "benchmark", "me")),
         Rival("etcdctl lock", TTL_S, "etcd", (*etcdctl, "lock", "benchmark", f"--ttl={TTL_S}")),
-        Rival("tooz, Redis", TTL_S, "redis", (f"redis://{{address}}?timeout={TTL_S}",), "with_tooz", _TOOZ),
-        Rival(
-            "tooz, ZooKeeper",
-            TTL_S,
-            "zookeeper",
-            (f"kazoo://{{address}}?timeout={TTL_S}",),
-            "with_tooz",
-            _TOOZ,
-        ),
-        Rival("kazoo", TTL_S, "zookeeper", ("{address}", str(TTL_S)), "with_kazoo", _TOOZ),
+        Rival("tooz, Redis", TTL_S, "redis", (f"redis://{{address}}?timeout={TTL_S}",), "with_tooz"),
+        Rival("tooz, ZooKeeper", TTL_S, "zookeeper", (f"kazoo://{{address}}?timeout={TTL_S}",), "with_tooz"),
+        Rival("kazoo", TTL_S, "zookeeper", ("{address}", str(TTL_S)), "with_kazoo"),
     ]
 
 
@@ -164,13 +156,22 @@ async def race(rival: Rival, directory: Path, *, servers: Servers, venvs: Path) 
 
 async def _program(rival: Rival, venvs: Path) -> list[str]:
     if not rival.module:
-        found = shutil.which("etcdctl") or packaged_program("etcdctl")
-        if found is None:
-            raise NotInstalled("there is no etcdctl: apt install etcd-client")
-        return [str(found)]
-    installed = Contestant("tooz", rival.module, "", rival.requirements)
-    python = await asyncio.to_thread(interpreter, installed, venvs)
+        return [str(etcdctl())]
+    python = await asyncio.to_thread(python_of_tooz, venvs)
     return [str(python), "-m", f"takeover.candidates.{rival.module}"]
+
+
+def etcdctl() -> Path:
+    """The program. :raises NotInstalled: there is none; the message says how to get it."""
+    found = shutil.which("etcdctl") or packaged_program("etcdctl")
+    if found is None:
+        raise NotInstalled("there is no etcdctl: apt install etcd-client")
+    return Path(found)
+
+
+def python_of_tooz(venvs: Path) -> Path:
+    """The Python that has tooz and kazoo. :raises NotInstalled: they cannot be installed."""
+    return interpreter(Contestant("tooz", "", "", TOOZ), venvs)
 
 
 @asynccontextmanager

@@ -1,18 +1,19 @@
 """The findings as text: for a terminal, and as Markdown for a page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+
+from contest.cells import markdown_table, text_table
 
 from takeover.results import Findings, Row, Target
 
 _HEADINGS = ("", "TTL s", "until", "trials", "p50 ms", "p99 ms", "max ms", "target ms")
+_TEXT_COLUMNS = (0, 2, 7)
 
 
 def render(found: Findings) -> str:
     """For a terminal."""
-    cells = [_HEADINGS, *(_cells(row) for row in found.rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
     lines = [found.machine, ""]
-    lines += ["  ".join(_aligned(line, widths)).rstrip() for line in cells]
+    lines += text_table(_HEADINGS, [_cells(row) for row in found.rows], text_columns=_TEXT_COLUMNS)
     lines += ["", *_limit(found), *_notes(found), *_absent(found), *_problems(found)]
     return "\n".join(lines).rstrip()
 
@@ -20,11 +21,14 @@ def render(found: Findings) -> str:
 def markdown(found: Findings) -> str:
     """The same for a page, with a table for the rows and one for the limit."""
     lines = [found.machine + ".", ""]
-    lines += _table(_HEADINGS, [_cells(row) for row in found.rows], text_columns=(0, 2, 7))
+    lines += markdown_table(_HEADINGS, [_cells(row) for row in found.rows], text_columns=_TEXT_COLUMNS)
     if found.steps:
         steps = [(step.what, _ms(step.p50_ms), _ms(step.p99_ms)) for step in found.steps]
         total = ("**the limit**: the sum of the medians", _ms(found.limit_ms), "")
-        lines += ["", *_table(("what a takeover cannot do without", "p50 ms", "p99 ms"), [*steps, total])]
+        lines += [
+            "",
+            *markdown_table(("what a takeover cannot do without", "p50 ms", "p99 ms"), [*steps, total]),
+        ]
     extra = [*_notes(found), *_absent(found), *_problems(found)]
     if extra:
         lines += ["", *(f"- {line}" for line in extra)]
@@ -53,19 +57,6 @@ def _ms(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    """Words to the left, numbers to the right."""
-    for column, (cell, width) in enumerate(zip(line, widths, strict=True)):
-        yield cell.ljust(width) if column in (0, 2, 7) else cell.rjust(width)
-
-
-def _table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: Sequence[int] = (0,)
-) -> list[str]:
-    rule = ["---" if column in text_columns else "---:" for column in range(len(headings))]
-    return ["| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows)]
 
 
 def _limit(found: Findings) -> Iterator[str]:
