@@ -31,25 +31,27 @@ test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
 
 .PHONY: faults
 faults: venv-dev ## run faults and models in every variant: minutes, where the tests take seconds
-	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property tests/integration/test_benchmark_takeover.py $(ARGS)
+	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property tests/integration/test_benchmark_takeover.py tests/integration/test_benchmark_tournament.py $(ARGS)
 
 .PHONY: check
 check: venv-dev ## lint, formatting, types, and the layers of the architecture
 	@echo "check: ruff" && $(BIN)/ruff check --quiet
 	@echo "check: ruff format" && $(BIN)/ruff format --check --quiet
-	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/soak.py benchmarks/contest benchmarks/takeover benchmarks/endurance
+	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/recipes.py benchmarks/soak.py benchmarks/contest benchmarks/takeover benchmarks/tournament benchmarks/endurance
 	@echo "check: import-linter" && if ! report=$$($(BIN)/lint-imports --no-logo 2>&1); then echo "$$report"; exit 1; fi
 
 .PHONY: format
 format: venv-dev ## format the code and fix what can be fixed without asking
 	@$(BIN)/ruff check --quiet --fix && $(BIN)/ruff format --quiet
 
-.PHONY: bench bench-footprint bench-etcd bench-failover
-bench: bench-footprint bench-etcd bench-failover ## measure all that can be measured here, beside peers where there are any
+.PHONY: bench bench-footprint bench-etcd bench-recipes bench-failover
+bench: bench-footprint bench-etcd bench-recipes bench-failover ## measure all that can be measured here, beside peers where there are any
 bench-footprint: venv-dev ## measure a replica's footprint: memory, processor time, start-up
 	@$(BIN)/python benchmarks/footprint.py $(ARGS)
 bench-etcd: venv-dev ## measure the etcd client beside others, and beside the bare stubs
 	@$(BIN)/python benchmarks/coordination.py $(ARGS)
+bench-recipes: venv-dev ## measure locks, queues, topics and registries beside those of others: ARGS="--write"
+	@$(BIN)/python benchmarks/recipes.py $(ARGS)
 bench-failover: venv-dev ## measure how long nobody leads when a leader goes, beside others: ARGS="--trials 200 --write"
 	@$(BIN)/python benchmarks/failover.py $(ARGS)
 
