@@ -6,8 +6,8 @@ notification at ``header.revision + 1``. Never at a header's revision after even
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ async def stream(
         request.start_revision = max(resume - 1, 1)
         endpoint = connection.endpoint
         try:
-            async with aclosing(_one_stream(connection, endpoint, request)) as batches:
+            async with aclosing(_one_stream(connection, endpoint, [request])) as batches:
                 async for batch in batches:
                     pause_s = _FIRST_PAUSE_S
                     if batch.events and batch.events[0].kv.mod_revision < resume:
@@ -91,12 +91,62 @@ async def stream(
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
+class Watched(NamedTuple):
+    """A key, or all that begin with it."""
+
+    key: str
+    prefix: bool = False
+
+
+def is_deletion(event: RawEvent) -> bool:
+    return event.deleted
+
+
+async def until_event(
+    connection: Connection,
+    watched: Sequence[Watched],
+    *,
+    after: int,
+    what: Callable[[RawEvent], bool] = is_deletion,
+) -> None:
+    """Return when, after the revision ``after``, something happened to one of these keys that is ``what`` is waited for;
+    or when that can no longer be told, for it is compacted away. It takes one stream, whatever the number of keys.
+
+    :raises PermissionDenied: the user may not read one of them.
+    :raises OtherCluster: an endpoint belongs to another cluster.
+    """
+    ranges = [key_range(each.key, prefix=each.prefix) for each in watched]
+    # One earlier, for the same reason as above.
+    requests = [
+        rpc.WatchCreateRequest(key=start, range_end=end, start_revision=max(after, 1))
+        for start, end in ranges
+    ]
+    pause_s = _FIRST_PAUSE_S
+    with suppress(Compacted):
+        while True:
+            endpoint = connection.endpoint
+            try:
+                async with aclosing(_one_stream(connection, endpoint, requests)) as batches:
+                    async for batch in batches:
+                        pause_s = _FIRST_PAUSE_S
+                        if any(what(event) for event in batch.events if event.kv.mod_revision > after):
+                            return
+            except _TokenRefused:
+                continue
+            connection.move_on(endpoint)
+            await connection.channels.renew()
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
 class _TokenRefused(Exception):
     """A stream may have been denied for its token alone; the next one gets a new token."""
 
 
-async def _one_stream(connection: Connection, endpoint: str, request: Any) -> AsyncGenerator[RawBatch, None]:
-    """What one stream brings; returns when it breaks."""
+async def _one_stream(
+    connection: Connection, endpoint: str, requests: Sequence[Any]
+) -> AsyncGenerator[RawBatch, None]:
+    """What one stream brings; returns when it breaks. Of several requests, batches come in any order."""
     began_at = boottime()
     async with connection.channels.use(endpoint) as stubs:
         try:
@@ -106,7 +156,8 @@ async def _one_stream(connection: Connection, endpoint: str, request: Any) -> As
         call = stubs.watch.Watch(metadata=(*HAS_LEADER, *(token.metadata if token else ())))
         try:
             async with asyncio.timeout(_CREATED_TIMEOUT_S):
-                await call.write(rpc.WatchRequest(create_request=request))
+                for request in requests:
+                    await call.write(rpc.WatchRequest(create_request=request))
                 response = await call.read()
             while response is not grpc.aio.EOF:
                 connection.check_cluster(response.header, endpoint)
@@ -118,7 +169,7 @@ async def _one_stream(connection: Connection, endpoint: str, request: Any) -> As
                     if about_token and connection.auth.denied(token, began_at):
                         raise _TokenRefused
                     if refused:
-                        raise PermissionDenied(connection.auth.user_name, wanted(request))
+                        raise PermissionDenied(connection.auth.user_name, wanted(requests[0]))
                     return
                 if not response.created:
                     yield _batch(response)

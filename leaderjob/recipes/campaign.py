@@ -11,13 +11,11 @@ What this does differently from etcd's own recipe (etcd ``client/v3/concurrency/
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from leaderjob.clock import boottime
 from leaderjob.etcd import (
-    Compacted,
     Compare,
     Delete,
     Etcd,
@@ -31,7 +29,7 @@ from leaderjob.etcd import (
     modified_at,
     none_created_before,
 )
-from leaderjob.etcd.stream import stream
+from leaderjob.etcd.stream import Watched, until_event
 from leaderjob.model.term import Term
 from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import CampaignLost
@@ -183,8 +181,7 @@ class Campaign:
             self._announced = predecessor.key
             emit(Events.WAITING_FOR_PREDECESSOR, key=predecessor.key, ahead=len(before))
         waits = [
-            self._deleted(predecessor.key, revision),
-            self._deleted(term.key, revision),
+            until_event(self._etcd.connection, [Watched(predecessor.key), Watched(term.key)], after=revision),
             self._session.wait_lost(),
             asyncio.sleep(self._session.ttl_s),  # a watch can lag without bound: look again now and then
         ]
@@ -205,14 +202,6 @@ class Campaign:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _deleted(self, key: str, revision: int) -> None:
-        """Return when ``key`` was deleted after ``revision``, or when that can no longer be told."""
-        with suppress(Compacted):
-            async with aclosing(stream(self._etcd.connection, key, start_revision=revision + 1)) as batches:
-                async for batch in batches:
-                    if any(event.deleted for event in batch.events):
-                        return
 
     async def _act_on(self, evidence: str, dead: KeyValue, term: Term) -> Claim:
         """Act on a verdict: delete the dead candidate's key by compare, then end its lease; and claim."""

@@ -5,18 +5,18 @@ first look in the transaction that takes the place: what is free costs one round
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from leaderjob.clock import boottime
-from leaderjob.etcd import Compacted, Delete, EtcdError, Get, KeyValue, created_at
-from leaderjob.etcd.stream import stream
+from leaderjob.etcd import Delete, EtcdError, Get, KeyValue, created_at
+from leaderjob.etcd.stream import Watched, until_event
 from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import AlreadyHeld, HoldLost, NotAcquired, NotHeld
 from leaderjob.recipes.permits import Permits
 from leaderjob.recipes.session import Session
 from leaderjob.recipes.tenure import Hold
+from leaderjob.recipes.waiting import first_of
 from leaderjob.telemetry.events import Events, emit
 
 _RELEASE_TIMEOUT_S = 1.0
@@ -207,21 +207,13 @@ class Line:
         """Return when another look is worth while. Where one at a time holds this wakes one waiter, and not all."""
         one = self._room == 1
         self._tell_of_leaseless(look.before)
-        waits: list[Awaitable[object]] = [
-            self._deleted(look.before[0].key if one else self._blocking, look.revision, prefix=not one),
-            self._deleted(entry.key, look.revision, prefix=False),
-            self.session.wait_lost(),
-            asyncio.sleep(self.session.ttl_s),  # a watch can lag without bound: look again now and then
-        ]
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        ahead = Watched(look.before[0].key) if one else Watched(self._blocking, prefix=True)
+        session = self.session
+        await first_of(
+            until_event(session.etcd.connection, [ahead, Watched(entry.key)], after=look.revision),
+            session.wait_lost(),
+            within_s=session.ttl_s,  # a watch can lag without bound: look again now and then
+        )
 
     def _tell_of_leaseless(self, before: Sequence[KeyValue]) -> None:
         """A key without a lease never goes by itself. Deleting it is not for us: somebody may work under it."""
@@ -229,12 +221,3 @@ class Line:
             if not kv.lease and kv.key != self._told_of:
                 self._told_of = kv.key
                 emit(Events.LOCK_BLOCKED, key=kv.key, create_revision=kv.create_revision)
-
-    async def _deleted(self, key: str, revision: int, *, prefix: bool) -> None:
-        """Return when something was deleted after ``revision``, or when that can no longer be told."""
-        batches = stream(self.session.etcd.connection, key, start_revision=revision + 1, prefix=prefix)
-        with suppress(Compacted):
-            async with aclosing(batches) as changes:
-                async for batch in changes:
-                    if any(event.deleted for event in batch.events):
-                        return

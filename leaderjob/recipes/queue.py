@@ -5,26 +5,23 @@ items of a consumer that is gone are free again, where they were. Each try is wr
 by the same transaction.
 """
 
-import asyncio
 import os
 import random
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from leaderjob.clock import boottime
 from leaderjob.errors import NotFound, SettingsError
 from leaderjob.etcd import (
     AmbiguousWrite,
-    Compacted,
     Delete,
     Put,
     absent,
     modified_at,
 )
-from leaderjob.etcd.stream import RawEvent, stream
+from leaderjob.etcd.stream import RawEvent, Watched, until_event
 from leaderjob.recipes.errors import QueueEmpty
 from leaderjob.recipes.queue_claim import Claimed, Claiming
 from leaderjob.recipes.queue_head import LOOK_ITEMS
@@ -32,6 +29,7 @@ from leaderjob.recipes.queue_item import Item, NoRecord, Waiting, decode, encode
 from leaderjob.recipes.queue_view import QueueView
 from leaderjob.recipes.receipt import Committed, Receipts
 from leaderjob.recipes.session import Session
+from leaderjob.recipes.waiting import first_of
 from leaderjob.telemetry.events import Events, emit
 
 MAX_TRIES = 10
@@ -226,32 +224,19 @@ class Queue(QueueView):
 
     async def _until_something_comes(self, revision: int, at_most_s: float) -> None:
         """Return when another look is worth while: an item has come since ``revision``, or a claim has gone."""
-        waits: list[Awaitable[object]] = [
-            self._happens(
-                self._keys.items, revision, lambda event: not event.deleted and event.kv.version == 1
-            ),
-            self._happens(self._keys.claims, revision, lambda event: event.deleted),
-            self._session.wait_lost(),
-            asyncio.sleep(at_most_s),
-        ]
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        items, claims = self._keys.items, self._keys.claims
 
-    async def _happens(self, prefix: str, revision: int, what: Callable[[RawEvent], bool]) -> None:
-        """Return when something of that kind has happened after ``revision``, or when that can no longer be told."""
-        batches = stream(self._etcd.connection, prefix, start_revision=revision + 1, prefix=True)
-        with suppress(Compacted):
-            async with aclosing(batches) as changes:
-                async for batch in changes:
-                    if any(map(what, batch.events)):
-                        return
+        def is_news(event: RawEvent) -> bool:
+            if event.kv.key.startswith(claims):
+                return event.deleted
+            return not event.deleted and event.kv.version == 1
+
+        watched = [Watched(items, prefix=True), Watched(claims, prefix=True)]
+        await first_of(
+            until_event(self._etcd.connection, watched, after=revision, what=is_news),
+            self._session.wait_lost(),
+            within_s=at_most_s,
+        )
 
 
 _CLAIMANT = b'{"v": 1, "host": "%s", "pid": %d}' % (socket.gethostname().encode(), os.getpid())
