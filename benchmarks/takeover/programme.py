@@ -82,8 +82,7 @@ class Programme:
         ):
             if "crash" in self.parts:
                 for fault in (KILLED, STOPPED, KILLED_IN_MID_RUN):
-                    trials = max(1, self.trials // 2) if fault.in_mid_run else self.trials
-                    await self._faults(found, cluster, fault, trials, _TARGETS[fault.name])
+                    await self._faults(found, cluster, fault, self.trials, _TARGETS[fault.name])
             if "limit" in self.parts:
                 self.tell("the limit")
                 found.steps += await measure_steps(cluster, max(2, self.trials // 10))
