@@ -5,7 +5,7 @@ Three replicas as real processes on this machine. Each trial does something to t
 under way, or else one that was asked for at the moment of the fault. In the same run: the steps that no takeover
 can do without, ours with the lease alone, `etcdctl`, tooz on Redis and ZooKeeper, kazoo. No server waits for its disk.
 
-    python benchmarks/failover.py [--trials 200] [--write] [--json FILE] [--only crash,limit]
+    python benchmarks/failover.py [--trials 200] [--write] [--json FILE] [--only killed,limit]
 
 Faults that cut a machine off need root. Rivals that are not installed are left out, with a line that says how to get
 them; the Python ones go into a virtualenv of their own (.venvs/bench).

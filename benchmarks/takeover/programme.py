@@ -19,7 +19,8 @@ from takeover.results import Findings, Row, Target
 from takeover.rivals import Race, Rival, race, rivals
 from takeover.servers import ServerNotStarted, Servers
 
-PARTS = ("crash", "limit", "silence", "etcd", "lease", "rivals")
+_AT_ONCE = {"killed": KILLED, "stopped": STOPPED, "mid-run": KILLED_IN_MID_RUN}
+PARTS = (*_AT_ONCE, "limit", "silence", "etcd", "lease", "rivals")
 TTL_S, SILENT_TTL_S, ETCD_TTL_S = 10, 3, 5
 """The default, and that of the rivals; for what can only be waited for; the shortest that outlasts etcd's leader."""
 
@@ -59,8 +60,8 @@ class Programme:
 
         :raises LeaderjobError: a server or a replica cannot be started.
         """
-        if {"crash", "limit"} & set(self.parts):
-            await self._crash(found)
+        if {*_AT_ONCE, "limit"} & set(self.parts):
+            await self._at_once(found)
         if "silence" in self.parts:
             await self._silence(found)
         if "etcd" in self.parts:
@@ -74,14 +75,15 @@ class Programme:
     def _slow_trials(self) -> int:
         return max(2, self.trials * 3 // 20)
 
-    async def _crash(self, found: Findings) -> None:
-        directory = self.directory / "crash"
+    async def _at_once(self, found: Findings) -> None:
+        """What the next one learns of at once."""
+        directory = self.directory / "at-once"
         async with (
             Members(directory, binary=self.etcd) as members,
             Cluster(members.endpoints, self.directory / "fast", TTL_S) as cluster,
         ):
-            if "crash" in self.parts:
-                for fault in (KILLED, STOPPED, KILLED_IN_MID_RUN):
+            for part, fault in _AT_ONCE.items():
+                if part in self.parts:
                     await self._faults(found, cluster, fault, self.trials, _TARGETS[fault.name])
             if "limit" in self.parts:
                 self.tell("the limit")
