@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -14,12 +14,13 @@ from leaderjob.cli.held_command import Duration, timing_of
 from leaderjob.cli.output import print_json, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
-from leaderjob.etcd import EventKind
+from leaderjob.etcd import Etcd, EtcdError, EventKind, HistoryWentBack
 from leaderjob.execution.command import CommandNotGone, run_command
-from leaderjob.recipes import Instance, Registry, Timing
+from leaderjob.recipes import Instance, Registration, Registry, SessionLost, Timing
 
 _NOT_FOUND = 4
 _CONNECT_TIMEOUT_S, _CONNECT_PAUSE_S = 2.0, 0.1
+_PAUSE_S = 1.0
 _WORDS = {EventKind.CREATED: "joined", EventKind.UPDATED: "changed", EventKind.DELETED: "left"}
 
 
@@ -94,39 +95,63 @@ async def _register(
     metadata: dict[str, str],
     when_listening: bool,
 ) -> int:
-    running: asyncio.Task[int] | None = None
     async with connect(target.etcd) as etcd:
-        registry = Registry(etcd, namespace=target.namespace, timing=timing)
-        registration = registry.register(name, address, metadata=metadata)
+        started = asyncio.Event()
+        running = asyncio.create_task(_run(command, started), name="the command")
         try:
+            registry = Registry(etcd, namespace=target.namespace, timing=timing)
+            registration = registry.register(name, address, metadata=metadata)
             if when_listening:
-                running = _start(command)
+                started.set()
                 if await _ends_before(running, _until_listening(address)):
                     return running.result()
-            while True:
-                async with registration:
-                    click.echo(f"{address} is registered as an instance of {name}", err=True)
-                    running = running or _start(command)
-                    if await _ends_before(running, registration.wait_ended()):
-                        return running.result()
-                # Nothing that is done here relies on what the store was before.
-                click.echo("etcd was restored from a backup, or reset: registering again", err=True)
-                etcd.connection.accept_store()
+            await _ends_before(running, _stay_registered(etcd, registration, name, started))
+            return running.result()
         except asyncio.CancelledError:
             if command:
                 raise
             return 0
         finally:
             # Nobody is sent here any more.
-            if running is not None:
-                running.cancel()
-                (ended,) = await asyncio.gather(running, return_exceptions=True)
-                if isinstance(ended, CommandNotGone):
-                    raise ended
+            running.cancel()
+            (ended,) = await asyncio.gather(running, return_exceptions=True)
+            if isinstance(ended, CommandNotGone):
+                raise ended
 
 
-def _start(command: Sequence[str]) -> asyncio.Task[int]:
-    return asyncio.create_task(run_command(command) if command else _for_ever(), name="the command")
+async def _run(command: Sequence[str], started: asyncio.Event) -> int:
+    await started.wait()
+    return await (run_command(command) if command else _for_ever())
+
+
+async def _stay_registered(
+    etcd: Etcd, registration: Registration, name: str, started: asyncio.Event
+) -> NoReturn:
+    """Until it is cancelled; sets ``started`` once it is registered. What was started by then is left alone, whatever
+    etcd does. :raises EtcdError: it could not be registered, and nothing was started yet."""
+    in_trouble = False
+    while True:
+        try:
+            async with registration:
+                click.echo(f"{registration.address} is registered as an instance of {name}", err=True)
+                started.set()
+                in_trouble = False
+                raise await registration.wait_ended()
+        except HistoryWentBack:
+            if not started.is_set():
+                raise
+            # Nothing that is done here relies on what the store was before.
+            click.echo("etcd was restored from a backup, or reset: registering again", err=True)
+            etcd.connection.accept_store()
+        except (EtcdError, SessionLost) as error:
+            if not started.is_set():
+                raise
+            if not in_trouble:
+                click.echo(
+                    f"leaderjob: {registration.address} is not registered: {error}; trying again", err=True
+                )
+            in_trouble = True
+            await asyncio.sleep(_PAUSE_S)
 
 
 async def _for_ever() -> int:
@@ -135,14 +160,18 @@ async def _for_ever() -> int:
 
 
 async def _ends_before(running: asyncio.Task[int], other: Coroutine[Any, Any, object]) -> bool:
-    """Whether ``running`` has ended; if not, ``other`` has. Cancelled, it leaves ``running`` alone."""
+    """Whether ``running`` has ended; if not, ``other`` has, and what that raised is raised. Cancelled, it leaves ``running``
+    alone."""
     waiting = asyncio.create_task(other)
     try:
         await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    return running.done()
+    if running.done():
+        return True
+    waiting.result()
+    return False
 
 
 async def _until_listening(address: str) -> None:

@@ -146,6 +146,37 @@ def test_a_command_is_registered_once_it_listens_where_that_is_asked_for(
     assert said(service(etcd, namespace, "register", *never)).returncode == 5
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_command_that_runs_is_left_alone_while_etcd_does_not_answer(
+    own_etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, comes_back: bool
+) -> None:
+    gate, end, port = tmp_path / "gate", tmp_path / "end", free_ports(1)[0]
+    code = (
+        "import pathlib, socket, sys, time\n"
+        "print('up', flush=True)\n"
+        f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+        f"with socket.create_server(('127.0.0.1', {port})):\n"
+        f"    while not pathlib.Path({str(end)!r}).exists(): time.sleep(0.01)\n"
+        "    sys.exit(5)"
+    )
+    command = ["--when-listening", "greeter", f"127.0.0.1:{port}", "--", sys.executable, "-c", code]
+    arguments = service(own_etcd, namespace, "register", *command)
+    with Lines(
+        "sh", "-c", 'exec "$@" 2>&1', "sh", sys.executable, "-m", "leaderjob", *arguments
+    ) as registered:
+        registered.until(lambda line: line == "up")
+        own_etcd.kill()
+        gate.touch()
+        registered.until(lambda line: "trying again" in line, timeout_s=30)
+        if comes_back:
+            asyncio.run(own_etcd.start())
+            registered.until(lambda line: "is registered as an instance" in line, timeout_s=30)
+            assert "greeter" in said(service(own_etcd, namespace, "list", "greeter")).stdout
+        end.touch()
+        assert registered.wait(15) == 5
+    assert sum("trying again" in line for line in registered.read) == 1
+
+
 def test_it_registers_again_in_a_store_that_went_back_and_leaves_its_command_alone(
     own_etcd: EmbeddedEtcd, namespace: str
 ) -> None:
