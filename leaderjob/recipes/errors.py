@@ -142,6 +142,17 @@ class AlreadyRegistered(LeaderjobError):
         )
 
 
+class NotRegistered(LeaderjobError):
+    """A registration was left, or could not be entered, so there is nothing to wait for."""
+
+    exit_code = 2
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"this registration of {address} was left, so it will neither be there nor end: wait inside its 'async with'"
+        )
+
+
 class NotFollowed(LeaderjobError):
     """A view was asked for that nobody keeps."""
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack, follow
 from leaderjob.recipes.entry import Entry
-from leaderjob.recipes.errors import AlreadyRegistered, SessionLost
+from leaderjob.recipes.errors import AlreadyRegistered, NotRegistered, SessionLost
 from leaderjob.recipes.session import Session, Timing
 from leaderjob.telemetry.events import Events, emit
 
@@ -31,20 +31,24 @@ class Registration:
         self._registered = asyncio.Event()
         self._ended = asyncio.Event()
         self._went_back: HistoryWentBack | None = None
+        self._left = False
         self._task: asyncio.Task[None] | None = None
 
     async def wait_registered(self) -> str:
-        """Wait until the entry is there (again); returns its key. :raises HistoryWentBack: see :meth:`wait_ended`."""
+        """Wait until the entry is there (again); returns its key. :raises HistoryWentBack: see :meth:`wait_ended`.
+        :raises NotRegistered: its ``async with`` was left."""
         while self.key is None:
             if self._went_back is not None:
                 raise self._went_back
+            self._check_not_left()
             await self._registered.wait()
         return self.key
 
     async def wait_ended(self) -> HistoryWentBack:
         """Wait until it is given up, which it is for one reason only; returns that: the store went back, and the client
-        sends it nothing more. A new client can register again."""
+        sends it nothing more. A new client can register again. :raises NotRegistered: its ``async with`` was left."""
         while self._went_back is None:
+            self._check_not_left()
             await self._ended.wait()
         return self._went_back
 
@@ -53,7 +57,7 @@ class Registration:
         :raises AlreadyRegistered: this was entered already."""
         if self._task is not None:
             raise AlreadyRegistered(self.address)
-        self._went_back = None
+        self._went_back, self._left = None, False
         for event in (self._registered, self._ended):
             event.clear()
         self._task = asyncio.create_task(self._keep(), name=f"registration of {self.address}")
@@ -77,8 +81,18 @@ class Registration:
     async def _end(self) -> None:
         task, self._task = self._task, None
         if task is not None:
+            self._left = True
             task.cancel()
             await asyncio.wait([task])
+            self._wake()
+
+    def _check_not_left(self) -> None:
+        if self._left:
+            raise NotRegistered(self.address)
+
+    def _wake(self) -> None:
+        for event in (self._registered, self._ended):
+            event.set()
 
     async def _keep(self) -> None:
         """Until it is cancelled, or given up. :raises EtcdError: it could not even be registered once."""
@@ -106,8 +120,7 @@ class Registration:
     def _give_up(self, error: HistoryWentBack) -> None:
         emit(Events.REGISTRATION_ENDED, address=self.address, reason=error)
         self._went_back = error
-        for event in (self._registered, self._ended):
-            event.set()
+        self._wake()
 
     async def _until_gone(self, session: Session, entry: Entry) -> None:
         async def confirm(sent_at: float) -> None:

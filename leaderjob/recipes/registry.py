@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack, follow
 from leaderjob.names import check_name
 from leaderjob.recipes.errors import NotFollowed
@@ -25,7 +26,7 @@ class Followed:
         self._etcd = etcd
         self._prefix = prefix
         self._instances: tuple[Instance, ...] = ()
-        self._went_back: HistoryWentBack | None = None
+        self._ended: LeaderjobError | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -42,10 +43,11 @@ class Followed:
                 instances = await followed.changed(instances)
 
         :raises HistoryWentBack: it will not change any more: the store went back, and the client asks it nothing more.
+        :raises NotFollowed: nor will it here: its ``async with`` was left.
         """
         while self._instances == seen:
-            if self._went_back is not None:
-                raise self._went_back
+            if self._ended is not None:
+                raise self._ended
             await self._changed.wait()
         return self._instances
 
@@ -65,8 +67,7 @@ class Followed:
                 emit(Events.VIEW_ENDED, prefix=self._prefix, reason=error)
                 if not listed.is_set():
                     raise
-                self._went_back = error
-                self._notify()
+                self.end(error)
                 return
             except EtcdError as error:
                 if not listed.is_set():
@@ -74,6 +75,11 @@ class Followed:
                 emit(Events.CONNECTION_TROUBLE, reason=error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def end(self, reason: LeaderjobError) -> None:
+        """It does not change any more, and who waits for that is told so by ``reason``."""
+        self._ended = self._ended or reason
+        self._notify()
 
     def _set(self, instances: tuple[Instance, ...]) -> None:
         if instances != self._instances:
@@ -164,6 +170,7 @@ class Registry:
         finally:
             if followed in views:
                 views.remove(followed)
+            followed.end(NotFollowed(name))
             for task in (keeping, first):
                 task.cancel()
             await asyncio.gather(keeping, first, return_exceptions=True)

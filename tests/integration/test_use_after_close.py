@@ -12,7 +12,17 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd, EtcdError, Put, absent, follow, transaction, watch
 from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.maintenance import alarms, endpoint_status
-from leaderjob.recipes import Election, Leadership, NotLeader, Session, SessionLost, TermLost
+from leaderjob.recipes import (
+    Election,
+    Leadership,
+    NotFollowed,
+    NotLeader,
+    NotRegistered,
+    Registry,
+    Session,
+    SessionLost,
+    TermLost,
+)
 from leaderjob.records.fenced import FencedWriter
 from tests.support.candidates import TIMING
 from tests.support.cuttable import Cuttable
@@ -104,6 +114,52 @@ def test_a_term_is_over_as_soon_as_its_session_is_closed(etcd: EmbeddedEtcd, nam
                 leadership.check()
 
     run_with_streams(main())
+
+
+def test_who_waits_on_a_registration_that_was_left_is_told_so(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            registration = Registry(client, namespace=namespace).register("greeter", "10.0.0.5:50051")
+            async with registration:
+                waiting = asyncio.create_task(registration.wait_ended())
+                await asyncio.sleep(0)
+            with pytest.raises(NotRegistered, match="was left"):
+                await waiting
+            for wait in (registration.wait_ended, registration.wait_registered):
+                with pytest.raises(NotRegistered, match="was left"):
+                    await wait()
+            async with registration:  # once more
+                assert await registration.wait_registered() == registration.key
+
+    run_with_streams(main(), timeout_s=10)
+
+
+def test_who_waits_for_a_registration_that_cannot_be_made_is_told_so() -> None:
+    async def main() -> None:
+        async with Etcd(["127.0.0.1:1"], call_timeout_s=0.2) as client:
+            registration = Registry(client).register("greeter", "10.0.0.5:50051")
+            waiting = asyncio.create_task(registration.wait_registered())
+            with pytest.raises(EtcdError):
+                async with registration:
+                    pass
+            with pytest.raises(NotRegistered):
+                await waiting
+
+    run_with_streams(main(), timeout_s=10)
+
+
+def test_who_waits_for_changes_of_a_view_that_was_left_is_told_so(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            async with Registry(client, namespace=namespace).following("greeter") as followed:
+                waiting = asyncio.create_task(followed.changed(()))
+                await asyncio.sleep(0)
+            with pytest.raises(NotFollowed, match="greeter"):
+                await waiting
+            with pytest.raises(NotFollowed, match="greeter"):
+                await followed.changed(followed.instances)
+
+    run_with_streams(main(), timeout_s=10)
 
 
 async def _follow_for_ever(stage: Stage, proxy: Cuttable) -> None:
