@@ -29,7 +29,7 @@ def service() -> None:
     """Register instances of services, and find them."""
 
 
-@service.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@service.command()
 @target_options
 @click.option("--metadata", "metadata", multiple=True, metavar="KEY=VALUE", help="Shown with the instance.")
 @click.option(

@@ -210,6 +210,8 @@ def test_wrong_usage_and_an_etcd_that_is_not_there_have_their_own_exit_codes(
         ["greeter"],
         ["--metadata", "zone", "greeter", HERE],
         ["--metadata", "=b", "greeter", HERE],
+        ["--when-listenning", "greeter", HERE],
+        ["greeter", HERE, "--when-listenning"],
     ):
         refused = said(service(etcd, namespace, "register", *wrong, "--", "true"))
         assert refused.returncode == 2, refused
