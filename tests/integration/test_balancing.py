@@ -171,16 +171,17 @@ def test_a_call_that_may_have_been_processed_is_not_made_again(etcd: EmbeddedEtc
             call = asyncio.ensure_future(channel.unary_unary(WAIT)(b""))
             waiting = [asyncio.create_task(server.waiting.wait()) for server in servers]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for proxy in proxies:
-                await proxy.refuse()
+            one = 0 if servers[0].waiting.is_set() else 1
+            servers[1 - one].go_on.set()  # it would answer
+            await proxies[one].refuse()
             with pytest.raises(grpc.aio.AioRpcError) as lost:
                 await call
             assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert sum(server.asked for server in servers) == before + 1
             for task in waiting:
                 task.cancel()
             # What a server hands on of another one looks like a refused connection, and is none of ours.
-            for proxy in proxies:
-                await proxy.accept()
+            await proxies[one].accept()
             await answers(channel, b"a", b"b")
             before = sum(server.asked for server in servers)
             with pytest.raises(grpc.aio.AioRpcError, match=r"10\.9\.9\.9"):
