@@ -112,7 +112,7 @@ def test_the_example_of_the_registry_that_heeds_sigterm_unregisters_long_before_
         run_with_streams(until_there_are(1))
         server.terminate()
         assert server.wait(8) == 0
-        run_with_streams(until_there_are(0), timeout_s=2)
+        run_with_streams(until_there_are(0), timeout_s=6)  # the TTL is 10
 
 
 def test_the_example_of_balancing_runs(own_etcd: EmbeddedEtcd) -> None:
