@@ -1,4 +1,5 @@
-"""The classic uses of etcd as small recipes: sessions, elections, locks; others follow.
+"""The classic uses of etcd as small recipes: sessions and elections, locks and semaphores, queues, barriers, a registry
+of services and channels balanced over it, topics, configurations, progress.
 
 General purpose: nothing here knows what a job is, or what a replica publishes.
 """
