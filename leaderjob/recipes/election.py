@@ -13,20 +13,19 @@ from typing import Self
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import (
     AmbiguousWrite,
-    Delete,
     Etcd,
     EtcdError,
     EtcdUnavailable,
     Get,
     KeyValue,
     Put,
-    created_at,
     follow,
     modified_at,
 )
 from leaderjob.recipes.campaign import Campaign, Proclaims, Witness
 from leaderjob.recipes.errors import AlreadyStanding, NotLeader
 from leaderjob.recipes.leadership import Leadership, fence
+from leaderjob.recipes.own_key import delete_own
 from leaderjob.recipes.place import place
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
@@ -161,8 +160,9 @@ class Election:
     async def resign(self, leadership: Leadership, reason: str = "resigned") -> None:
         """Give up office; whoever is next takes over at once. Only when all work of the term has stopped.
 
-        Compares before it deletes, so that it never removes a key that somebody else made. Where etcd
-        does not answer in time the session is lost too, and its lease takes the key with it.
+        Compares before it deletes, so that it never removes a key that somebody else made (other than in an etcd that is
+        full, which takes no new keys). Where etcd does not answer in time the session is lost too, and its lease takes
+        the key with it.
         """
         leadership.end(reason)
         session, term = leadership.session, leadership.term
@@ -170,12 +170,7 @@ class Election:
             return
         resigned = False
         try:
-            await self.etcd.txn(
-                [created_at(term.key, term.create_revision)],
-                [Delete(term.key)],
-                repeatable=True,
-                within_s=_RESIGN_TIMEOUT_S,
-            )
+            await delete_own(self.etcd, term.key, term.create_revision, within_s=_RESIGN_TIMEOUT_S)
             resigned = True
         except EtcdError as error:
             emit(Events.CONNECTION_TROUBLE, term=term.token, reason=error)

@@ -10,7 +10,6 @@ from collections.abc import Coroutine, Sequence
 from leaderjob.etcd import (
     AmbiguousWrite,
     Compare,
-    Delete,
     Etcd,
     EtcdError,
     Get,
@@ -21,9 +20,9 @@ from leaderjob.etcd import (
     RequestRefused,
     TxnResult,
     absent,
-    created_at,
 )
 from leaderjob.etcd.values import check_value
+from leaderjob.recipes.own_key import delete_own
 from leaderjob.recipes.session import Session
 from leaderjob.telemetry.events import Events, emit
 
@@ -110,16 +109,9 @@ class Entry:
 
     async def _delete(self) -> None:
         if self.create_revision and not self.may_return:
-            # By compare: a try that got no answer may land when the session stands here again, by the same key.
-            mine = created_at(self.key, self.create_revision)
-            try:
-                await self._etcd.txn(
-                    [mine], [Delete(self.key)], repeatable=True, within_s=_WITHDRAW_TIMEOUT_S
-                )
-                return
-            except NoSpace:
-                pass  # an etcd that is full refuses transactions, and takes the one below
-        await self._etcd.delete(self.key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
+            await delete_own(self._etcd, self.key, self.create_revision, within_s=_WITHDRAW_TIMEOUT_S)
+        else:
+            await self._etcd.delete(self.key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
 
     async def withdraw(self) -> bool:
         """Delete the key if it may be there. Where that cannot be made sure the session is lost, so that its lease takes

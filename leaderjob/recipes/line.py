@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from leaderjob.clock import boottime
-from leaderjob.etcd import Delete, EtcdError, Get, KeyValue, created_at
+from leaderjob.etcd import EtcdError, Get, KeyValue, created_at
 from leaderjob.etcd.stream import Watched, until_event
 from leaderjob.recipes.entry import Entry
 from leaderjob.recipes.errors import AlreadyHeld, HoldLost, NotAcquired, NotHeld
+from leaderjob.recipes.own_key import delete_own
 from leaderjob.recipes.permits import Permits
 from leaderjob.recipes.session import Session
 from leaderjob.recipes.tenure import Hold
@@ -127,7 +128,7 @@ class Line:
             return
         released = False
         deleting = asyncio.ensure_future(
-            session.etcd.txn([held.fence], [Delete(held.key)], repeatable=True, within_s=_RELEASE_TIMEOUT_S)
+            delete_own(session.etcd, held.key, held.create_revision, within_s=_RELEASE_TIMEOUT_S)
         )
         try:
             try:
