@@ -23,7 +23,9 @@ def topic() -> None:
 @topic.command()
 @target_options
 @click.option("--keep", type=int, help="Let all publishers keep so many messages [as they were told; 1000].")
-@click.option("--keep-for", metavar="DURATION", help="And for how long at most [for ever].")
+@click.option(
+    "--keep-for", metavar="DURATION", help="And for how long at most [as they were told; for ever]."
+)
 @click.option("--id", "message_id", help="Publish the one VALUE once: by this id, which an error told.")
 @click.argument("name")
 @click.argument("values", metavar="VALUE…", nargs=-1, required=True)

@@ -5,6 +5,7 @@ what others want kept.
 """
 
 import itertools
+import math
 import time
 from typing import NamedTuple
 
@@ -54,12 +55,15 @@ _NOTHING = Keep(messages=0)
 
 
 class Retention:
-    """:param root: of the topic, with a trailing slash. :param asked: how much to keep; None: what others asked for."""
+    """:param root: of the topic, with a trailing slash. :param keep_count: how many messages to keep, and
+    :param keep_s: for how long; None: as others asked for."""
 
-    def __init__(self, log: Log, root: str, *, asked: Keep | None) -> None:
+    def __init__(self, log: Log, root: str, *, keep_count: int | None, keep_s: float | None) -> None:
         self._log = log
         self._key = f"{root}keep"
-        self._asked = asked
+        self._keep_count = keep_count
+        self._keep_s = keep_s
+        self._is_told = keep_count is None and keep_s is None
         self._due_at = 0.0
         self._published = 0
         self._trimming = False
@@ -69,18 +73,26 @@ class Retention:
 
         :raises AmbiguousWrite: etcd did not answer for long. :raises EtcdError: etcd does not answer, or refuses.
         """
-        if self._asked is None:
+        if self._is_told:
             return
-        value, etcd = encode(messages=self._asked.messages, seconds=self._asked.seconds), self._log.etcd
+        etcd = self._log.etcd
         while True:
             found = await etcd.get(self._key)
+            keep = self._asked(Keep.of(found) or Keep())
+            value = encode(messages=keep.messages, seconds=keep.seconds)
             if found is not None and found.value == value:
                 break
             seen = 0 if found is None else found.mod_revision
             answer = await until_answered(etcd, [modified_at(self._key, seen)], [Put(self._key, value)], [])
             if answer.result.succeeded:
                 break
-        self._asked = None
+        self._is_told = True
+
+    def _asked(self, before: Keep) -> Keep:
+        """What is asked for here; half of it may be what others asked for before."""
+        messages = before.messages if self._keep_count is None else self._keep_count
+        seconds = before.seconds if self._keep_s is None else self._keep_s
+        return Keep(messages, None if seconds == math.inf else seconds)
 
     def others_trimmed(self) -> None:
         """Then there is no hurry."""

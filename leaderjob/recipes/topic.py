@@ -10,7 +10,7 @@ from leaderjob.etcd import AmbiguousWrite, Etcd, Get, Put, RangeResult, absent, 
 from leaderjob.names import check_name
 from leaderjob.recipes.errors import Unsettled
 from leaderjob.recipes.place import place
-from leaderjob.recipes.retention import KEEP_COUNT, Keep, Retention
+from leaderjob.recipes.retention import Retention
 from leaderjob.recipes.settled import until_answered
 from leaderjob.recipes.subscription import Subscription
 from leaderjob.recipes.topic_log import Log, Message, Missed, Trimmed, published_ms
@@ -26,9 +26,9 @@ class Topic:
 
     :param keep_count: the newest so many messages are kept; some more for a moment, see the page on topics.
     :param keep_s: and of those, the ones that are not older than so many seconds, by the clocks of those who publish.
-        Who gives one of them tells it to all, by a record of the topic, with the first message that it publishes; the last
-        one prevails. Who gives neither goes by that record, or by :data:`~leaderjob.recipes.retention.KEEP_COUNT`
-        messages where nobody has given anything.
+        ``math.inf``: for ever. Who gives one of them, or both, tells it to all, by a record of the topic, with the first
+        message that it publishes; the last one prevails. What it does not give stays as that record has it, or is
+        :data:`~leaderjob.recipes.retention.KEEP_COUNT` messages, for ever, where nobody has given anything.
     :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
     :raises SettingsError: nothing at all would be kept.
     """
@@ -48,11 +48,9 @@ class Topic:
             raise SettingsError(f"{self._what}: keep_count {keep_count}: one message has to be kept at least")
         if keep_s is not None and not keep_s > 0:
             raise SettingsError(f"{self._what}: keep_s {keep_s:g}: it has to be above 0")
-        told = keep_count is not None or keep_s is not None
-        asked = Keep(KEEP_COUNT if keep_count is None else keep_count, keep_s) if told else None
         self._etcd = etcd
         self._log = Log(etcd, self._root)
-        self._retention = Retention(self._log, self._root, asked=asked)
+        self._retention = Retention(self._log, self._root, keep_count=keep_count, keep_s=keep_s)
         self._seen: int | None = None
         """The ``mod_revision`` of the record of what was trimmed; None: not known yet."""
         self._revision = 0
