@@ -144,7 +144,9 @@ class Topic:
         return await Subscription.open(self._log, self._root, check_name("subscription", name), last=last)
 
     async def unsubscribe(self, name: str) -> None:
-        """Remove a subscription. :raises NotFound: there is none. :raises EtcdError: etcd does not answer, or refuses."""
+        """Remove a subscription. One whose making raised :class:`AmbiguousWrite` may still be made after this.
+
+        :raises NotFound: there is none. :raises EtcdError: etcd does not answer, or refuses."""
         key = f"{self._root}subscriptions/{check_name('subscription', name)}"
         if await self._etcd.get(key) is None:
             raise NotFound(f"{self._what} has no subscription {name}; nothing was changed")
@@ -158,9 +160,10 @@ class Topic:
     async def remove(self) -> int:
         """Delete its messages, its subscriptions, and what was told of how much to keep; returns how many messages.
 
-        Two small records stay, so that no write which is under way still can bring anything back: to what is published
-        later, it is an empty topic. Nobody should be publishing. Who is reading goes on; a named subscription is told
-        that it was removed when it next moves its cursor.
+        Two small records stay, so that no publication which is under way still can bring a message back: to what is
+        published later, it is an empty topic. That is promised for messages alone: how much to keep, or a new
+        subscription, told by somebody who got no answer, may still be written after this. Nobody should be publishing.
+        Who is reading goes on; a named subscription is told that it was removed when it next moves its cursor.
 
         :raises NotFound: there is no such topic. :raises UnreadableRecord: that of what was trimmed is none.
         :raises EtcdError: etcd does not answer, or refuses; it may be done in part, and may be called again.

@@ -242,7 +242,7 @@ def test_how_much_to_keep_is_told_though_etcd_does_not_answer_at_first(
     run_with_streams(main())
 
 
-def test_a_topic_that_is_removed_is_empty_and_no_late_write_brings_anything_back(
+def test_a_topic_that_is_removed_is_empty_and_no_late_publication_brings_a_message_back(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
     async def main() -> None:
