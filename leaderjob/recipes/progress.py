@@ -131,13 +131,7 @@ class Progress:
             with on_lease(session):
                 revision = await asyncio.shield(writing)
         except asyncio.CancelledError:
-            await asyncio.wait([writing], timeout=_TIDY_TIMEOUT_S)
-            if not writing.done() or isinstance(writing.exception(), AmbiguousWrite):
-                writing.cancel()
-                session.lose(_IN_DOUBT)
-            elif writing.exception() is None:
-                begun = self._reporter(session, by, writing.result())
-                await begun.end(ProgressState.FAILED)
+            await self._take_back(session, by, writing)
             raise
         except AmbiguousWrite:
             session.lose(_IN_DOUBT)
@@ -145,6 +139,22 @@ class Progress:
         reporter = self._reporter(session, by, revision)
         reporter.start()
         return reporter
+
+    async def _take_back(self, session: Session, by: str, writing: asyncio.Future[int]) -> None:
+        """End what was begun, if it was."""
+        known = False
+        try:
+            await asyncio.wait([writing], timeout=_TIDY_TIMEOUT_S)
+            known = writing.done() and not isinstance(writing.exception(), AmbiguousWrite)
+        finally:  # cancelled once more or not
+            if not known:
+                writing.cancel()
+                session.lose(_IN_DOUBT)
+        if known and writing.exception() is None:
+            try:
+                await self._reporter(session, by, writing.result()).end(ProgressState.FAILED)
+            except LeaderjobError as error:  # that it is cancelled is the news; the session is lost by this
+                emit(Events.CONNECTION_TROUBLE, reason=error)
 
     def _reporter(self, session: Session, by: str, revision: int) -> Reporter:
         return Reporter(self._etcd, session, self._root, what=self._what, by=by, revision=revision)

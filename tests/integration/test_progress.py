@@ -227,6 +227,35 @@ def test_who_is_cancelled_while_it_begins_leaves_no_reporter(etcd: EmbeddedEtcd,
     run_with_streams(main())
 
 
+@pytest.mark.parametrize("how", ["its end is refused", "cancelled once more"])
+def test_who_is_cancelled_while_it_begins_is_cancelled_and_leaves_no_reporter_whatever_fails(
+    etcd: EmbeddedEtcd, namespace: str, how: str
+) -> None:
+    async def main() -> None:
+        async with Unanswered([etcd.endpoint]) as client:
+            progress = Progress(client, "import", namespace=namespace)
+            async with await Session.open(client, TIMING) as session:
+
+                async def cancel() -> None:
+                    """When the first report is written, and not answered."""
+                    beginning.cancel()
+                    if how == "cancelled once more":
+                        await asyncio.sleep(0)
+                        await asyncio.sleep(0)  # until it waits for what it writes
+                        beginning.cancel()
+                        await asyncio.Event().wait()
+
+                # The first report, the same once more, and the end.
+                client.fates, client.meanwhile = ["done", "found no room", "found no room"], cancel
+                beginning = asyncio.create_task(progress.reporting(session).__aenter__())
+                await asyncio.wait([beginning], timeout=10)
+                assert beginning.cancelled()
+                assert session.is_lost
+            assert told(await progress.latest()) == (0, "", LOST)
+
+    run_with_streams(main())
+
+
 def test_who_does_not_know_whether_it_reports_gives_its_lease_up(
     etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
