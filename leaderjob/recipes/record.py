@@ -21,10 +21,24 @@ def encode(**fields: Any) -> bytes:
         ) from error
 
 
-def decode(kv: KeyValue, **kinds: type | tuple[type, ...]) -> dict[str, Any] | None:
+class Oddities:
+    """What is told as an event because nobody can read it: each version of a value once, however often it is found."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def tell(self, kv: KeyValue, reason: str) -> None:
+        if self._told.get(kv.key) != kv.mod_revision:
+            self._told[kv.key] = kv.mod_revision
+            emit(Events.RECORD_QUARANTINED, key=kv.key, reason=reason)
+
+
+def decode(
+    kv: KeyValue, oddities: Oddities | None = None, /, **kinds: type | tuple[type, ...]
+) -> dict[str, Any] | None:
     """The record at ``kv``; None where it is not one of ours, which is told as an event.
 
-    :param kinds: the fields that it must have, and of what type each is.
+    :param oddities: of who may find it there again. :param kinds: the fields that it must have, and of what type each is.
     """
     try:
         record = json.loads(kv.value)
@@ -36,5 +50,5 @@ def decode(kv: KeyValue, **kinds: type | tuple[type, ...]) -> dict[str, Any] | N
         and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
     ):
         return record
-    emit(Events.RECORD_QUARANTINED, key=kv.key, reason=f"it is no record with v = 1 and {', '.join(kinds)}")
+    (oddities or Oddities()).tell(kv, f"it is no record with v = 1 and {', '.join(kinds)}")
     return None

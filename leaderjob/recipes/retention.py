@@ -12,7 +12,7 @@ from typing import NamedTuple
 from leaderjob.clock import boottime
 from leaderjob.etcd import Delete, EtcdError, Get, KeyValue, Op, Put, created_at, modified_at
 from leaderjob.recipes.errors import UnreadableRecord
-from leaderjob.recipes.record import decode, encode
+from leaderjob.recipes.record import Oddities, decode, encode
 from leaderjob.recipes.settled import until_answered
 from leaderjob.recipes.topic_log import Log, Trimmed, published_ms
 from leaderjob.telemetry.events import Events, emit
@@ -33,17 +33,17 @@ class Keep(NamedTuple):
     seconds: float | None = None
 
     @classmethod
-    def of(cls, kv: KeyValue | None) -> "Keep | None":
-        """What a record asks for, or none of it; None: the record is not one, which is told as an event."""
+    def of(cls, kv: KeyValue | None, oddities: Oddities) -> "Keep | None":
+        """What a record asks for, or what is kept without one; None: it is damaged, which is told as an event."""
         if kv is None:
             return cls()
-        record = decode(kv, messages=int, seconds=(int, float, type(None)))
+        record = decode(kv, oddities, messages=int, seconds=(int, float, type(None)))
         if record is None:
             return None
         keep = cls(record["messages"], record["seconds"])
         if keep.is_something:
             return keep
-        emit(Events.RECORD_QUARANTINED, key=kv.key, reason=f"{keep} would keep nothing")
+        oddities.tell(kv, f"{keep} would keep nothing")
         return None
 
     @property
@@ -78,7 +78,7 @@ class Retention:
         etcd = self._log.etcd
         while True:
             found = await etcd.get(self._key)
-            keep = self._asked(Keep.of(found) or Keep())
+            keep = self._asked(Keep.of(found, self._log.oddities) or Keep())
             value = encode(messages=keep.messages, seconds=keep.seconds)
             if found is not None and found.value == value:
                 break
@@ -151,17 +151,16 @@ class Retention:
         log = self._log
         look = await log.etcd.txn((), [Get(log.trimmed_key), Get(self._key)], repeatable=True)
         record, asked = look.range(0).first, look.range(1).first
-        if record is not None and decode(record, up_to=int, total=int) is None:
-            return None
-        keep = keep or Keep.of(asked)
-        if keep is None:
+        trimmed = Trimmed.of(record, log.oddities)
+        keep = keep or Keep.of(asked, log.oddities)
+        if trimmed is None or keep is None:
             return None
         messages, _ = await log.kept()
         doomed = self._doomed(messages, keep)[:_AT_ONCE]
         if not doomed:
             return 0
         up_to = max(kv.create_revision for kv in doomed)
-        total = Trimmed.of(record).total + len(doomed)
+        total = trimmed.total + len(doomed)
         ops: list[Op] = [Put(log.trimmed_key, encode(up_to=up_to, total=total))]
         result = await log.etcd.txn(
             [

@@ -13,7 +13,7 @@ from leaderjob.recipes.place import place
 from leaderjob.recipes.retention import Retention
 from leaderjob.recipes.settled import until_answered
 from leaderjob.recipes.subscription import Subscription
-from leaderjob.recipes.topic_log import Log, Message, Missed, Trimmed, published_ms
+from leaderjob.recipes.topic_log import Log, Message, Missed, published_ms
 
 
 class Topic:
@@ -102,7 +102,7 @@ class Topic:
                 if found.value != value:
                     raise SettingsError(f"{self._what}: another message has the id {message_id}")
                 return found.mod_revision
-            if answer.unanswered is not None and Trimmed.of(result.range(0).first).up_to > begun:
+            if answer.unanswered is not None and self._log.trimmed(result.range(0).first).up_to > begun:
                 raise answer.unanswered  # it may have been published, and trimmed already
 
     def _note(self, trimmed: RangeResult, revision: int) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from leaderjob.etcd import Batch, Compacted, Etcd, EventKind, KeyValue, follow
-from leaderjob.recipes.record import decode
+from leaderjob.recipes.record import Oddities, decode
 from leaderjob.telemetry.events import Events, emit
 
 _ID = re.compile(r"(\d{13})-[0-9a-f]{16}")
@@ -65,9 +65,12 @@ class Trimmed(NamedTuple):
     total: int = 0
 
     @classmethod
-    def of(cls, kv: KeyValue | None) -> "Trimmed":
-        record = None if kv is None else decode(kv, up_to=int, total=int)
-        return cls() if record is None else cls(record["up_to"], record["total"])
+    def of(cls, kv: KeyValue | None, oddities: Oddities) -> "Trimmed | None":
+        """Nothing, where there is no record; None: it is damaged, which is told."""
+        if kv is None:
+            return cls()
+        record = decode(kv, oddities, up_to=int, total=int)
+        return None if record is None else cls(record["up_to"], record["total"])
 
 
 class Log:
@@ -77,9 +80,14 @@ class Log:
         self.etcd = etcd
         self.prefix = f"{root}messages/"
         self.trimmed_key = self.prefix + _TRIMMED
+        self.oddities = Oddities()
 
     def key(self, message_id: str) -> str:
         return self.prefix + message_id
+
+    def trimmed(self, kv: KeyValue | None) -> Trimmed:
+        """What the record says, or nothing where it is damaged."""
+        return Trimmed.of(kv, self.oddities) or Trimmed()
 
     async def kept(self, revision: int = 0) -> tuple[tuple[KeyValue, ...], int]:
         """The messages, without their values, oldest first; and at which revision. :raises Compacted: it is gone."""
@@ -91,7 +99,7 @@ class Log:
         while True:
             messages, revision = await self.kept()
             try:
-                trimmed = Trimmed.of(await self.etcd.get(self.trimmed_key, revision=revision))
+                trimmed = self.trimmed(await self.etcd.get(self.trimmed_key, revision=revision))
             except Compacted:
                 continue
             passed = max(0, len(messages) - last)
@@ -106,7 +114,7 @@ class Log:
             return Position(0, 0)
         try:
             messages, _ = await self.kept(revision)
-            trimmed = Trimmed.of(await self.etcd.get(self.trimmed_key, revision=revision))
+            trimmed = self.trimmed(await self.etcd.get(self.trimmed_key, revision=revision))
         except Compacted:
             return Position(revision, None)
         return Position(revision, trimmed.total + len(messages))
@@ -138,7 +146,7 @@ class Log:
 
     def _missed(self, at: Position, batch: Batch) -> Missed | None:
         """What was trimmed after ``at``, and before a listing."""
-        trimmed = self._trimmed(batch)
+        trimmed = self._trimmed_before(batch)
         if trimmed.up_to <= at.revision:
             return None
         count = None if at.number is None else max(1, trimmed.total - at.number)
@@ -147,22 +155,21 @@ class Log:
     def _number(self, revision: int, batch: Batch) -> int:
         """How many were published up to ``revision``, of which none was trimmed later. :param batch: the first listing."""
         kept = (event.now for event in batch.events if event.now is not None and self.is_message(event.now))
-        return self._trimmed(batch).total + sum(1 for kv in kept if kv.create_revision <= revision)
+        return self._trimmed_before(batch).total + sum(1 for kv in kept if kv.create_revision <= revision)
 
-    def _trimmed(self, batch: Batch) -> Trimmed:
-        return Trimmed.of(next((event.now for event in batch.events if event.key == self.trimmed_key), None))
+    def _trimmed_before(self, batch: Batch) -> Trimmed:
+        return self.trimmed(
+            next((event.now for event in batch.events if event.key == self.trimmed_key), None)
+        )
 
     def is_message(self, kv: KeyValue) -> bool:
-        """Whether it is one of ours; what is neither that nor the record of what was trimmed is told as an event."""
+        """Whether it is one of ours; what is neither that nor the record of what was trimmed is told as an event,
+        once."""
         name = kv.key.removeprefix(self.prefix)
         if _ID.fullmatch(name):
             return True
         if name != _TRIMMED:
-            emit(
-                Events.RECORD_QUARANTINED,
-                key=kv.key,
-                reason="it is not the id of a message; it is left alone",
-            )
+            self.oddities.tell(kv, "it is not the id of a message; it is left alone")
         return False
 
 
