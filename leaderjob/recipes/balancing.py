@@ -16,6 +16,7 @@ import grpc.aio
 
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import Etcd, EtcdError, HistoryWentBack
+from leaderjob.recipes.arguments import check_wait_s
 from leaderjob.recipes.backends import Backend, Backends, left_s
 from leaderjob.recipes.registry import Registry
 from leaderjob.telemetry.events import Events, emit
@@ -268,8 +269,7 @@ def balanced_channel(
     :raises InvalidName: ``name`` or ``namespace`` is none. :raises SettingsError: ``wait_s`` is negative, or a method is
         not written as above.
     """
-    if wait_s < 0:
-        raise SettingsError(f"wait_s {wait_s:g}: a time to wait is not negative")
+    check_wait_s(wait_s)
     for method in repeatable:
         if isinstance(repeatable, str) or not method.startswith("/") or method.count("/") != 2:
             raise SettingsError(

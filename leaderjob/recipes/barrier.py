@@ -8,6 +8,7 @@ from contextlib import aclosing
 from leaderjob.errors import NotFound, SettingsError
 from leaderjob.etcd import Delete, Etcd, Get, KeyValue, Put, modified_at
 from leaderjob.names import check_name, valid_name
+from leaderjob.recipes.arguments import check_text, check_wait_s
 from leaderjob.recipes.errors import BarrierClosed
 from leaderjob.recipes.moments import moments
 from leaderjob.recipes.place import place
@@ -43,11 +44,12 @@ class Barrier:
 
         :param session: on its lease, so that it is gone with it; None: until it is unset.
         :raises SessionLost: that lease is gone. :raises InvalidName: the condition cannot be part of a key.
-        :raises ValueTooLarge: the value is; nothing was sent.
+        :raises SettingsError: the value is no text. :raises ValueTooLarge: it is too large; nothing was sent.
         :raises AmbiguousWrite: etcd did not answer for long: it may be done or not, or be done later.
         :raises EtcdError: etcd does not answer, or refuses; nothing was written.
         """
         key = self._key(condition)
+        check_text(f"{self._what}: the value of the condition {condition}", value)
         by = secrets.token_hex(8)
         value_by = encode(value=value, by=by)
         if session is None:
@@ -83,14 +85,16 @@ class Barrier:
 
         :param wait_s: for how long at most; 0: only look; None: for ever.
         :raises BarrierClosed: they did not in time; it names those that did not hold at last.
-        :raises SettingsError: no condition, or a negative time. :raises EtcdError: etcd does not answer, or refuses.
+        :raises SettingsError: no condition, a value that is no text, or a time that is none, or negative.
+        :raises EtcdError: etcd does not answer, or refuses.
         """
         if not conditions:
             raise SettingsError(f"{self._what}: nothing to wait for: name one condition at least")
-        if wait_s is not None and wait_s < 0:
-            raise SettingsError(f"wait_s {wait_s:g}: a time to wait is not negative")
-        for condition in conditions:
+        check_wait_s(wait_s)
+        for condition, wanted in conditions.items():
             check_name("condition", condition)
+            if wanted is not None:
+                check_text(f"{self._what}: the value of the condition {condition}", wanted)
         if wait_s == 0:
             found = await self._etcd.range(self._root)
             now = {kv.key.removeprefix(self._root): kv for kv in found.kvs}

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 
-from leaderjob.errors import SettingsError
+from leaderjob.recipes.arguments import check_count, check_wait_s
 from leaderjob.recipes.line import Held, Line
 from leaderjob.recipes.permits import Permits
 from leaderjob.recipes.place import place
@@ -35,10 +35,9 @@ class _Acquirable:
         :param wait_s: for how long at most; 0: only try; None: for ever.
         :raises NotAcquired: others held it for so long. :raises AlreadyHeld: the session holds or awaits it.
         :raises SessionLost: the lease is gone. :raises HoldLost: the key was deleted while it waited.
-        :raises EtcdError: etcd does not answer, or refuses.
+        :raises SettingsError: a time that is none, or negative. :raises EtcdError: etcd does not answer, or refuses.
         """
-        if wait_s is not None and wait_s < 0:
-            raise SettingsError(f"wait_s {wait_s:g}: a time to wait is not negative")
+        check_wait_s(wait_s)
         return await self._line.acquire(wait_s=wait_s)
 
     async def release(self, held: Held) -> None:
@@ -95,12 +94,11 @@ class Semaphore(_Acquirable):
     :param permits: how many. Everybody has to say the same number, or :meth:`acquire` raises :class:`PermitsDiffer`; it
         can be changed while nobody holds a permit or waits for one.
     :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
-    :raises SettingsError: fewer than one permit.
+    :raises SettingsError: fewer than one permit, or no whole number.
     """
 
     def __init__(self, session: Session, name: str, permits: int, *, namespace: str = "default") -> None:
-        if not isinstance(permits, int) or isinstance(permits, bool) or permits < 1:
-            raise SettingsError(f"semaphore {name}: {permits!r} permits: a whole number, of one at least")
+        check_count(f"semaphore {name}", permits, "permits")
         root = place("semaphores", name, namespace)
         standing = "holders/"
         super().__init__(

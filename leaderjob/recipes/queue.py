@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from leaderjob.clock import boottime
-from leaderjob.errors import NotFound, SettingsError
+from leaderjob.errors import NotFound
 from leaderjob.etcd import (
     AmbiguousWrite,
     Delete,
@@ -22,6 +22,7 @@ from leaderjob.etcd import (
     modified_at,
 )
 from leaderjob.etcd.stream import RawEvent, Watched, until_event
+from leaderjob.recipes.arguments import check_count, check_wait_s
 from leaderjob.recipes.errors import QueueEmpty
 from leaderjob.recipes.queue_claim import Claimed, Claiming
 from leaderjob.recipes.queue_head import LOOK_ITEMS
@@ -50,7 +51,8 @@ class Queue(QueueView):
     :param newest_first: last in, first out. The order is the consumer's choice: nothing of it is stored.
     :param max_tries: an item that so many consumers were given, and none acked, becomes a dead letter; None: never.
         All consumers of a queue should say the same number.
-    :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key. :raises SettingsError: less than one try.
+    :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key. :raises SettingsError: less than one try, or no
+        whole number.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class Queue(QueueView):
         newest_first: bool = False,
         max_tries: int | None = MAX_TRIES,
     ) -> None:
-        if max_tries is not None and max_tries < 1:
-            raise SettingsError(f"queue {name}: max_tries {max_tries}: an item has to be tried once at least")
+        if max_tries is not None:
+            check_count(f"queue {name}", max_tries, "tries")
         super().__init__(session.etcd, name, namespace=namespace, newest_first=newest_first)
         self._session = session
         self._max_tries = max_tries
@@ -136,8 +138,7 @@ class Queue(QueueView):
         Who finds that another one was first tries one further back next time: many consumers who begin together soon
         try different items, and one alone takes them strictly in order.
         """
-        if wait_s is not None and wait_s < 0:
-            raise SettingsError(f"wait_s {wait_s:g}: a time to wait is not negative")
+        check_wait_s(wait_s)
         give_up_at = None if wait_s is None else boottime() + wait_s
         lost = 0
         while True:

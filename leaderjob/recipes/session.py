@@ -7,6 +7,7 @@ acknowledgement; see ``election.py``. Time is always counted from when a keepali
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Self
 from leaderjob.clock import boottime
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import Etcd, EtcdError, EtcdUnavailable, HistoryWentBack, LeaseNotFound
+from leaderjob.recipes.arguments import is_number
 from leaderjob.recipes.errors import SessionLost
 from leaderjob.telemetry.events import Events, emit
 
@@ -43,6 +45,12 @@ class Timing:
     keepalive_s: float | None = None
 
     def __post_init__(self) -> None:
+        given = {"ttl": self.ttl_s, "margin": self.margin_s}
+        if self.keepalive_s is not None:
+            given["keepalive"] = self.keepalive_s
+        for what, seconds in given.items():
+            if not (is_number(seconds) and math.isfinite(seconds)):
+                raise SettingsError(f"{what} {seconds!r}: a number of seconds")
         if self.ttl_s != int(self.ttl_s) or self.ttl_s < 2:
             raise SettingsError(f"ttl {self.ttl_s:g} s: etcd takes whole seconds, at least 2")
         if not 0 < self.margin_s < self.ttl_s / 2:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from leaderjob.errors import NotFound, SettingsError
 from leaderjob.etcd import AmbiguousWrite, Etcd, Get, Put, RangeResult, absent, modified_at
 from leaderjob.names import check_name
+from leaderjob.recipes.arguments import check_count, is_number
 from leaderjob.recipes.errors import Unsettled
 from leaderjob.recipes.place import place
 from leaderjob.recipes.retention import Retention
@@ -30,7 +31,7 @@ class Topic:
         message that it publishes; the last one prevails. What it does not give stays as that record has it, or is
         :data:`~leaderjob.recipes.retention.KEEP_COUNT` messages, for ever, where nobody has given anything.
     :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
-    :raises SettingsError: nothing at all would be kept.
+    :raises SettingsError: nothing at all would be kept, or these are no numbers.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class Topic:
     ) -> None:
         self._root = place("topics", name, namespace)
         self._what = f"topic {name}"
-        if keep_count is not None and keep_count < 1:
-            raise SettingsError(f"{self._what}: keep_count {keep_count}: one message has to be kept at least")
-        if keep_s is not None and not keep_s > 0:
-            raise SettingsError(f"{self._what}: keep_s {keep_s:g}: it has to be above 0")
+        if keep_count is not None:
+            check_count(self._what, keep_count, "messages to keep")
+        if keep_s is not None and not (is_number(keep_s) and keep_s > 0):
+            raise SettingsError(f"{self._what}: keep_s {keep_s!r}: a number of seconds, above 0")
         self._etcd = etcd
         self._log = Log(etcd, self._root)
         self._retention = Retention(self._log, self._root, keep_count=keep_count, keep_s=keep_s)

@@ -409,7 +409,7 @@ def test_bad_input_is_refused_before_anything_is_written(etcd: EmbeddedEtcd, nam
             for name in ("", "a/b", "Upper"):
                 with pytest.raises(InvalidName):
                     Topic(client, name, namespace=namespace)
-            with pytest.raises(SettingsError, match="kept at least"):
+            with pytest.raises(SettingsError, match="a whole number, of one at least"):
                 Topic(client, "news", keep_count=0, namespace=namespace)
             for keep_s in (0.0, -1.0, float("nan")):
                 with pytest.raises(SettingsError, match="above 0"):
