@@ -45,16 +45,9 @@ class Admission:
         self._timetable = found
 
     async def settle(self) -> None:
-        """Let no admission land any more that was sent before and got no answer: whatever it compared is written again.
+        """Let no admission land any more that was sent before and got no answer.
         Those that did land are in the ledger from now on. :raises NotLeader: the term is over."""
-        while (found := await self._read()) is not None:
-            try:
-                await self._office.writer.commit(
-                    [modified_at(self._key, found.mod_revision)], [Put(self._key, found.record.to_bytes())]
-                )
-            except Conflict:
-                continue
-            return
+        await self._office.writer.settle(self._key)
 
     async def admit_due(self, active_run: str | None) -> Stored[Run] | None:
         """Account for every fire that is due; returns the run that was admitted, if any.

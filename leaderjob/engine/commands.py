@@ -9,7 +9,7 @@ from leaderjob.engine.answers import consume, refuse
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Office
 from leaderjob.engine.transfer import make_next, why_not
-from leaderjob.etcd import ValueTooLarge
+from leaderjob.etcd import AmbiguousWrite, ValueTooLarge
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.stored import Stored
@@ -70,5 +70,10 @@ async def _give_up_office(office: Office, stored: Stored[Command]) -> None:
                 await refuse(office, stored, obstacle)
                 return
             reason = f"asked to hand office over to {to}"
-        await consume(office, stored, accepted=True, outcome=f"term {office.token} steps down")
-        office.stepdown.ask(f"{reason} by {command.by or 'somebody'}")
+        reason = f"{reason} by {command.by or 'somebody'}"
+        try:
+            await consume(office, stored, accepted=True, outcome=f"term {office.token} steps down")
+        except AmbiguousWrite:
+            office.stepdown.ask(reason)  # whoever asked may have read that it does, and is not asked again
+            raise
+        office.stepdown.ask(reason)

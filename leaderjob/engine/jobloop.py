@@ -10,7 +10,7 @@ from leaderjob.engine.answers import consume, refuse
 from leaderjob.engine.dispatch import Dispatch
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.errors import SettingsError
-from leaderjob.etcd import Put, absent, modified_at
+from leaderjob.etcd import AmbiguousWrite, Put, absent, modified_at
 from leaderjob.model.command import Command
 from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Cause, Run, State
@@ -35,6 +35,7 @@ class JobLoop:
         self._dispatch = Dispatch(office, assignment)
         self._pending: deque[Stored[Run]] = deque()
         self._begun = False
+        self._in_doubt: dict[str, AmbiguousWrite] = {}
         self._deciding = asyncio.Lock()
         self._opened = asyncio.Event()
         self._work = asyncio.Event()
@@ -66,6 +67,7 @@ class JobLoop:
                 self._become(self._wanted)
             if self._begun:
                 await self._admission.settle()
+                await self._settle_triggers()
             self._begun = True
             announced = await self._announce()
             # What this term wrote before its job's loop broke may not be in the view yet.
@@ -88,6 +90,8 @@ class JobLoop:
             if self._office.stepdown.asked:
                 continue  # what is due from now on is for the next term
             async with self._deciding:
+                for doubt in self._in_doubt.values():
+                    raise doubt  # to begin anew: there may be a run that is not among the pending
                 if self._wanted is not None:
                     await self._change(self._wanted)
                 self._take_on(await self._admission.admit_due(self._active_run))
@@ -135,6 +139,9 @@ class JobLoop:
         """Carry a trigger out, or refuse it: its effect, its outcome and its consumption are one write.
 
         Waits until it is known which runs earlier terms left unfinished.
+
+        :raises AmbiguousWrite: nobody knows whether it was carried out: take it again. What it has admitted is carried
+            out all the same.
         """
         try:
             async with asyncio.timeout(_READY_WITHIN_S):
@@ -160,6 +167,10 @@ class JobLoop:
                 await self._admit(command, run)
             except Conflict:
                 await self._answer_repeated(command, run)
+            except AmbiguousWrite as doubt:
+                self._in_doubt[command.key] = doubt
+                self._due.set()
+                raise
 
     async def _admit(self, command: Stored[Command], run: Run) -> None:
         """:raises Conflict: the command was changed, or there is a run with its id."""
@@ -174,6 +185,12 @@ class JobLoop:
         emit(Events.RUN_ADMITTED, job=run.job, run=run.id, by=command.record.by, term=self._office.token)
         self._pending.append(Stored(key, run, revision, revision))
         self._work.set()
+
+    async def _settle_triggers(self) -> None:
+        """As :meth:`Admission.settle`: what a trigger admitted is in the ledger now, or never will be."""
+        for key in list(self._in_doubt):
+            await self._office.writer.settle(key)
+            del self._in_doubt[key]
 
     async def _answer_repeated(self, command: Stored[Command], run: Run) -> None:
         """The command's id is its idempotency key: it admitted its run before, or the id is another run's.

@@ -4,10 +4,11 @@ A write that timed out may be done, not done, or be done later, and reading back
 timed-out transactions that a linearizable read showed as not done, 33 were committed afterwards). So
 each write compares the ``mod_revision`` of a record that it changes, and after an unanswered one the
 same write is sent again: if that succeeds, the first can no longer land; if it fails, the records are
-compared with what was to be written.
+compared with what was to be written. Where etcd goes on refusing the second, the doubt is the caller's.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,11 +26,13 @@ from leaderjob.etcd import (
     Put,
     Txn,
     TxnResult,
+    modified_at,
 )
 from leaderjob.recipes import Leadership, NotLeader, fence
 from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_S = 0.1
+_REFUSED_FOR_S = 10.0
 
 
 class Conflict(LeaderjobError):
@@ -60,6 +63,8 @@ class FencedWriter:
         same write cannot be committed twice. Waits while etcd does not answer, as long as the term is
         trusted.
 
+        :raises AmbiguousWrite: it got no answer, and has been refused since, for 10 s: it may be done, not done, or be
+            done later. :raises EtcdError: it was refused, and is not done.
         :raises Conflict: a compare does not hold, and nothing was written.
         :raises NotLeader: a newer term is in office. :raises TermLost: the trust deadline has passed.
         :raises ValueTooLarge: more than 124 compares, 126 operations or 125 puts; it was not sent.
@@ -74,6 +79,7 @@ class FencedWriter:
         term = self.leadership.term
         failure: list[Op] = [Txn(self._fence), *(Get(put.key) for put in _puts(ops))]
         ambiguous = False
+        refused_at: float | None = None
         told: set[Events] = set()
         while True:
             self.leadership.check()
@@ -87,6 +93,9 @@ class FencedWriter:
                 # That the second try was refused says nothing of the first, which may be done yet.
                 if not ambiguous or isinstance(refusal, HistoryWentBack):
                     raise
+                refused_at = refused_at or time.monotonic()
+                if time.monotonic() - refused_at >= _REFUSED_FOR_S:
+                    raise self._in_doubt(refusal) from refusal
                 self._tell(refusal, told)
             else:
                 if result.succeeded:
@@ -101,6 +110,21 @@ class FencedWriter:
                     return landed
                 raise Conflict("a record has changed since it was read; nothing was written")
             await asyncio.sleep(_PAUSE_S)
+
+    async def settle(self, key: str) -> None:
+        """Let no write land any more that compares the key's ``mod_revision`` and got no answer: the value that the key
+        has is written again. What did land can be read from now on.
+
+        :raises NotLeader: a newer term is in office. :raises TermLost: the trust deadline has passed.
+        """
+        while (found := await self.read(key)) is not None:
+            try:
+                await self.commit(
+                    [modified_at(key, found.mod_revision)], [Put(key, found.value, lease=found.lease)]
+                )
+            except Conflict:
+                continue
+            return
 
     async def read(self, key: str) -> KeyValue | None:
         """The key as it is, by a linearizable read: to decide what to write. Waits as :meth:`commit` does.
@@ -118,6 +142,11 @@ class FencedWriter:
                 self._troubles.discard(Events.CONNECTION_TROUBLE)
                 return found
             await asyncio.sleep(_PAUSE_S)
+
+    def _in_doubt(self, refusal: EtcdError) -> AmbiguousWrite:
+        return AmbiguousWrite(
+            self.leadership.etcd.connection.endpoint, f"and each further try was refused: {refusal}"
+        )
 
     def _tell(self, error: EtcdError, told: set[Events]) -> None:
         """Report trouble once, however many calls wait for its end. :param told: what this call has reported."""

@@ -1,6 +1,7 @@
 """Commands, consumed in the order in which they were given, whatever comes while one is being consumed."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,18 @@ from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine.commands import take_commands
 from leaderjob.engine.jobloop import JobLoop
-from leaderjob.model.command import Command
-from leaderjob.model.run import Cause, Run, State
+from leaderjob.keep_running import keep_running
+from leaderjob.model.command import Command, CommandKind
+from leaderjob.model.run import Cause, Outcome, Run, State
+from leaderjob.records import fenced
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
+from leaderjob.telemetry.events import Events
+from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
 from tests.support.streams import run_with_streams
+from tests.support.unanswered import Fate
 
 _TOO_MUCH = "x" * 800_000
 
@@ -141,5 +147,72 @@ def test_a_trigger_whose_runs_key_holds_what_cannot_be_read_is_refused(
             refused = await answer(seat, "spoilt")
         assert refused.accepted is False
         assert "another run is called spoilt" in str(refused.outcome)
+
+    in_office(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fate", "before_write"), [("done", 1), ("later", 1), ("later", 2), ("later", 3), ("later", 4)]
+)
+def test_a_trigger_that_is_refused_after_it_got_no_answer_is_carried_out_once(
+    in_office: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fate: Fate, before_write: int
+) -> None:
+    """The parts of the term break on it and begin anew, and what was sent first lands while they do."""
+    monkeypatch.setattr(fenced, "_REFUSED_FOR_S", 0.2)
+
+    async def scenario(seat: Seat) -> None:
+        loops, last = {"j": JobLoop(seat.office, assigned("j"))}, 0
+
+        async def land() -> None:
+            if seat.writer.writes < last:
+                seat.writer.before = land
+            else:
+                await seat.client.deliver_late()
+
+        with hearing() as heard:
+            async with going_on(
+                keep_running("job j", loops["j"].run),
+                keep_running("commands", lambda: take_commands(seat.office, loops)),
+            ):
+                await give(seat, trigger("before", "j", value=1))
+                await heard.until(Events.RUN_FINISHED)
+                seat.client.fates, seat.client.refusing = [fate], True
+                await give(seat, trigger("doubtful", "j", value=1))
+                await heard.until(Events.PART_BROKEN)
+                seat.client.refusing, seat.writer.before = False, land
+                last = seat.writer.writes + before_write
+                await heard.until(Events.RUN_FINISHED, 2)
+                assert (await answer(seat, "doubtful")).accepted is True
+                await give(seat, trigger("after", "j", value=1))
+                await heard.until(Events.RUN_FINISHED, 3)
+        finished = [(told["run"], told["outcome"]) for told in heard.all(Events.RUN_FINISHED)]
+        assert finished == [(run, Outcome.SUCCEEDED) for run in ("before", "doubtful", "after")]
+        assert len(heard.all(Events.RUN_STARTED)) == 3
+
+    in_office(scenario, timeout_s=30.0)
+
+
+@pytest.mark.parametrize("fate", ["done", "never"])
+def test_whoever_asks_a_leader_to_resign_is_obeyed_though_the_answer_cannot_be_written(
+    in_office: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fate: Fate
+) -> None:
+    monkeypatch.setattr(fenced, "_REFUSED_FOR_S", 0.2)
+
+    async def scenario(seat: Seat) -> None:
+        seat.client.fates, seat.client.refusing = [fate], True
+        now = utcnow()
+        await give(
+            seat,
+            Command(
+                id="resign",
+                kind=CommandKind.RESIGN,
+                token=seat.office.token,
+                by="somebody",
+                created=now,
+                expires=now + timedelta(minutes=5),
+            ),
+        )
+        async with going_on(keep_running("commands", lambda: take_commands(seat.office, {}))):
+            assert await seat.office.stepdown.wait() == "asked to resign by somebody"
 
     in_office(scenario)

@@ -8,8 +8,20 @@ import pytest
 
 from leaderjob.clock import boottime
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.etcd import Delete, Etcd, Op, Put, RequestRefused, Txn, ValueTooLarge, absent, modified_at
+from leaderjob.etcd import (
+    AmbiguousWrite,
+    Delete,
+    Etcd,
+    Op,
+    Put,
+    RequestRefused,
+    Txn,
+    ValueTooLarge,
+    absent,
+    modified_at,
+)
 from leaderjob.recipes import Leadership, NotLeader, TermLost
+from leaderjob.records import fenced
 from leaderjob.records.fenced import Conflict, FencedWriter
 from tests.support.candidates import Observed, Place, campaigning
 from tests.support.cuttable import Cuttable
@@ -213,6 +225,39 @@ def test_a_refusal_does_not_settle_what_was_sent_before_it_and_got_no_answer(
             found = await it.outside.get(it.key)
             assert found is not None
             assert (found.version, found.mod_revision) == (1, revision)
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize("fate", ["done", "later"])
+def test_a_refusal_that_lasts_leaves_the_caller_the_doubt_which_can_be_settled(
+    etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch, fate: Fate
+) -> None:
+    monkeypatch.setattr(fenced, "_REFUSED_FOR_S", 0.3)
+
+    async def main() -> None:
+        async with desk(etcd, namespace) as it:
+            before = await it.writer.commit([absent(it.key)], [Put(it.key, b"1")])
+            it.client.fates, it.client.refusing = [fate], True
+            with pytest.raises(AmbiguousWrite, match="permission denied"):
+                await it.writer.commit([modified_at(it.key, before)], [Put(it.key, b"2")])
+            it.leadership.check()
+            it.client.refusing = False
+            await it.writer.settle(it.key)
+            settled = await it.outside.get(it.key)
+            assert settled is not None
+            assert settled.value == (b"2" if fate == "done" else b"1")
+            assert True not in await it.client.deliver_late()
+            assert await it.outside.get(it.key) == settled
+
+    run_with_streams(main(), timeout_s=10)
+
+
+def test_what_is_gone_needs_no_settling(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with desk(etcd, namespace) as it:
+            await it.writer.settle(it.key)
+            assert await it.value() is None
 
     run_with_streams(main())
 

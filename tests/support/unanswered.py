@@ -14,6 +14,8 @@ class Unanswered(Etcd):
     def __init__(self, endpoints: Sequence[str]) -> None:
         super().__init__(endpoints)
         self.fates: list[Fate] = []
+        self.refusing = False
+        """Whether all that is written after the ``fates`` is refused."""
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         """Runs, once, after the next write that gets no answer."""
         self._late: list[Callable[[], Awaitable[TxnResult]]] = []
@@ -32,9 +34,9 @@ class Unanswered(Etcd):
                 compares, success, failure, repeatable=repeatable, within_s=within_s
             )
 
-        if not self.fates or all(isinstance(op, Get) for op in success):
+        if not (self.fates or self.refusing) or all(isinstance(op, Get) for op in success):
             return await send()
-        fate = self.fates.pop(0)
+        fate = self.fates.pop(0) if self.fates else "refused"
         if fate in ("done", "took the last room"):
             await send()
         elif fate == "later":
