@@ -18,6 +18,7 @@ class ProgressWriter:
         self._office = office
         self._run = run
         self._key = office.keys.progress(run.record.job, run.record.id, attempt)
+        self._revision = 0
         self._latest: Progress | None = None
         self._news = asyncio.Event()
 
@@ -26,15 +27,27 @@ class ProgressWriter:
         self._news.set()
 
     async def run(self) -> None:
-        """Write until cancelled. The run is compared, so that nothing is written after its attempt ended."""
+        """Write until cancelled. The run is compared, so that nothing is written after its attempt ended, and the key,
+        so that what got no answer does not land after what was written later."""
         lease = self._office.leadership.term.lease_id
+        writer = self._office.writer
         while True:
             await self._news.wait()
             self._news.clear()
             assert self._latest is not None
+            compares = [
+                modified_at(self._run.key, self._run.mod_revision),
+                modified_at(self._key, self._revision),
+            ]
             put = Put(self._key, self._latest.to_bytes(), lease=lease)
             try:
-                await self._office.writer.commit([modified_at(self._run.key, self._run.mod_revision)], [put])
+                self._revision = await writer.commit(compares, [put])
             except Conflict:
-                return
+                run = await writer.read(self._run.key)
+                if run is None or run.mod_revision != self._run.mod_revision:
+                    return
+                # Somebody else's hand was in it: the latest word is ours.
+                found = await writer.read(self._key)
+                self._revision = found.mod_revision if found else 0
+                self._news.set()
             await asyncio.sleep(_PAUSE_S)

@@ -47,7 +47,8 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
     staged_key = office.keys.staged(job, run.record.id)
     try:
         await office.writer.commit(
-            [modified_at(run.key, run.mod_revision)], [Put(staged_key, staged.to_bytes())]
+            [modified_at(run.key, run.mod_revision), absent(staged_key)],
+            [Put(staged_key, staged.to_bytes())],
         )
     except BaseException:
         office.store.settle(artifact.digest)  # nobody will ever ask for it

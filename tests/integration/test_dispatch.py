@@ -104,6 +104,28 @@ def test_a_result_that_etcd_is_away_for_waits_and_is_published_without_another_a
     run_with_streams(main())
 
 
+def test_a_result_whose_staging_got_no_answer_is_staged_once(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            landed: list[bool] = []
+
+            async def lose_the_next() -> None:
+                seat.client.fates, seat.writer.after = ["later"], land
+
+            async def land() -> None:
+                landed.extend(await seat.client.deliver_late())
+
+            seat.writer.after = lose_the_next  # the first write begins the attempt
+            run = await stored(seat, admitted())
+            done = await Dispatch(seat.office, assigned("j")).carry_out(run)
+            assert outcomes(done) == [Outcome.SUCCEEDED]
+            assert landed == [False]
+
+    run_with_streams(main())
+
+
 def test_an_attempt_that_this_very_term_left_unfinished_is_not_said_to_have_lost_another_leader(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
