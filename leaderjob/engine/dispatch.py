@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from leaderjob.clock import boottime, utcnow
-from leaderjob.engine.hold import hold, hold_after_own
+from leaderjob.engine.hold import hold, hold_after_own, unreaped
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
@@ -193,9 +193,8 @@ class Dispatch:
     async def _wait_for_the_unreaped(self, run: Run) -> None:
         """Other runs of the job may have left processes as well: in this term, or in the one before."""
         office = self._office
-        for other in office.feed.view.runs(run.job):
-            if other.record.attempt is not None and not other.record.attempt.workers_gone:
-                await hold(office, other.record)
+        for other in unreaped([stored.record for stored in office.feed.view.runs(run.job)]):
+            await hold(office, other)
         if self._unreaped_since is not None:
             await hold_after_own(office, run, self._unreaped_since)
             self._unreaped_since = None

@@ -11,6 +11,7 @@ waits as long, counted from that end.
 """
 
 import asyncio
+from collections.abc import Collection
 
 from leaderjob.clock import boottime
 from leaderjob.engine.office import Office
@@ -25,6 +26,20 @@ _LOOK_AGAIN_S = 1.0
 def hold_until(attempt: Attempt, since: float) -> float:
     """The boot time in seconds before which nothing may start beside that attempt."""
     return since if attempt.workers_gone else since + attempt.ttl_s * _CLOCK_RATE_SLACK
+
+
+def unreaped(runs: Collection[Run]) -> list[Run]:
+    """The runs of one job whose latest attempt may have left processes behind, as far as anybody has to wait for them.
+
+    Whoever began an attempt in a newer term had waited for those of the older ones, or they would be waited for again
+    at each takeover, until their records are pruned.
+    """
+    newest = max((attempt.token for run in runs for attempt in run.attempts), default=0)
+    return [
+        run
+        for run in runs
+        if (latest := run.attempt) is not None and not latest.workers_gone and latest.token == newest
+    ]
 
 
 async def hold(office: Office, run: Run) -> None:

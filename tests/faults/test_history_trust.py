@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from leaderjob.model.run import Run
+from leaderjob.model.run import Outcome, Run
 from tests.faults.history import (
     Interval,
     Intervention,
     What,
     check,
 )
-from tests.faults.history.handwritten import BOUNDS, A, B, Written, led, violated
+from tests.faults.history.handwritten import BOUNDS, A, B, Written, instant, led, violated
 
 
 def test_i5_a_win_that_is_told_after_the_key_is_gone() -> None:
@@ -143,6 +143,27 @@ def test_i5_the_hold_rule_ends_when_the_former_leader_says_so_itself() -> None:
     second = written.win(2.2, "r2", B)
     written.begin(2.3, run, second, "r2")
     assert violated(written.history()) == []
+
+
+@pytest.mark.parametrize(("begins_too", "broken"), [(True, []), (False, ["I5"])])
+def test_i5_the_hold_rule_does_not_hold_for_what_a_term_in_between_has_waited_for(
+    begins_too: bool, broken: list[str]
+) -> None:
+    written, first = led()
+    written.stand(1, "r2", B)
+    run = written.begin(1, written.admit(1, "job", 10), first, "r1")
+    left = run.finish(Outcome.FAILED, now=instant(2), workers_gone=False)
+    written.write(2, (written.keys.run("job", run.id), left))
+    written.resign(2, "r1", A)
+    second = written.win(2.1, "r2", B)
+    written.extend(12.3, "r2", second)
+    if begins_too:
+        written.abandon(12.5, written.begin(12.4, written.admit(12.4, "job", 20), second, "r2"))
+    written.stand(12.5, "r3", 0xC)
+    written.resign(12.6, "r2", B)
+    third = written.win(12.7, "r3", 0xC)
+    written.begin(12.8, written.admit(12.8, "job", 30), third, "r3")
+    assert violated(written.history()) == broken
 
 
 def test_i6_two_workers_of_one_job_at_once() -> None:

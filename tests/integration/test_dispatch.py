@@ -259,6 +259,24 @@ def test_processes_that_an_older_term_left_of_another_run_are_waited_for_as_well
     run_with_streams(main())
 
 
+def test_processes_that_a_term_in_between_has_waited_for_hold_nobody_back_again(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            former = admitted("former").begin(token=1, replica="r2", ttl_s=60.0, now=utcnow())
+            await stored(seat, former.finish(Outcome.FAILED, now=utcnow(), workers_gone=False))
+            since = admitted("since").begin(token=2, replica="r3", ttl_s=60.0, now=utcnow())
+            last = await stored(seat, since.finish(Outcome.SUCCEEDED, now=utcnow()))
+            await seat.feed.until(lambda view: view.revision >= last.mod_revision)
+            with hearing() as heard:
+                done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+            assert done.outcome is Outcome.SUCCEEDED
+            assert heard.all(Events.HOLDING_BACK) == []
+
+    run_with_streams(main())
+
+
 def test_the_next_worker_comes_up_while_the_former_one_may_still_be_alive_but_gets_no_work(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:

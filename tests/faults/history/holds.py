@@ -35,8 +35,11 @@ class HoldRule:
     def _of_attempt(self, change: Change, run: Run, attempt: Attempt) -> Iterator[Violation]:
         before = self._known.get((run.job, run.id, attempt.number))
         if before is None and attempt.ended is None:
-            for (job, other_run, _), other in self._known.items():
-                if job == run.job and other.token != attempt.token and not _gone(other):
+            known = [(name, other) for (job, name, _), other in self._known.items() if job == run.job]
+            # Whoever began an attempt in a newer term had to wait for those of the older ones.
+            newest = max((other.token for _, other in known), default=0)
+            for other_run, other in known:
+                if other.token == newest != attempt.token and not _gone(other):
                     yield from self._unless_held(change, other_run, other, attempt.token)
         elif before is not None and not _gone(before) and _gone(attempt) and _is_lost(attempt):
             office = self.election.in_office(change.revision)
