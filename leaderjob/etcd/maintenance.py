@@ -23,12 +23,13 @@ _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 class EndpointStatus:
     """What the member behind one endpoint says of itself.
 
-    ``leader`` is the id of the member that leads, 0 where there is none; ``errors`` are the member's own
+    ``member`` and ``cluster`` are ids; ``leader`` is that of the member that leads, 0 where there is none; ``errors`` are the member's own
     words; ``quota_bytes`` is None before etcd 3.6, which is the first to tell.
     """
 
     endpoint: str
     member: int
+    cluster: int
     version: str
     db_size_bytes: int
     db_in_use_bytes: int
@@ -95,6 +96,7 @@ async def endpoint_status(connection: Connection) -> EndpointStatus:
     return EndpointStatus(
         endpoint=connection.endpoint,
         member=response.header.member_id,
+        cluster=response.header.cluster_id,
         version=response.version,
         db_size_bytes=response.dbSize,
         db_in_use_bytes=in_use[0] if in_use else response.dbSize,
@@ -162,14 +164,10 @@ async def check_health(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequ
             untold.append(str(error))
     told = tuple(answer for answer in answers if isinstance(answer, EndpointStatus))
     removed = frozenset[int]()
-    led = [status.endpoint for status in told if status.leader]
-    # One that was removed, and could not be told, has no leader, but takes itself for a member.
-    if led and len(led) < len(told):
-        async with connect(led) as cluster:
-            try:
-                removed = frozenset(status.member for status in told) - await member_ids(cluster.connection)
-            except EtcdError as error:
-                untold.append(str(error))
+    try:
+        removed = await _removed(connect, told)
+    except EtcdError as error:
+        untold.append(str(error))
     return Health(
         endpoints=told,
         silent=silent,
@@ -177,6 +175,25 @@ async def check_health(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequ
         unknown="; ".join(dict.fromkeys(untold)) or None,
         removed=removed,
     )
+
+
+async def _removed(
+    connect: Callable[[Sequence[str]], Etcd], told: Sequence[EndpointStatus]
+) -> frozenset[int]:
+    """The members that were removed, and could not be told. Such a one has no leader, but takes itself for a member: only
+    those of its cluster that have a leader know better.
+
+    :raises EtcdError: they would not tell.
+    """
+    removed = frozenset[int]()
+    for cluster in {status.cluster for status in told if not status.leader}:
+        members = [status for status in told if status.cluster == cluster]
+        led = [status.endpoint for status in members if status.leader]
+        if led:
+            async with connect(led) as known:
+                ids = await member_ids(known.connection)
+            removed |= {status.member for status in members if not status.leader} - ids
+    return removed
 
 
 def _meaning(alarm: Alarm, where: str) -> str:

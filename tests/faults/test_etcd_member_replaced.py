@@ -8,6 +8,9 @@ import pytest
 
 from leaderjob.client import Client
 from leaderjob.clock import utcnow
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.etcd import Etcd
+from leaderjob.etcd.maintenance import check_health
 from leaderjob.model.run import Outcome
 from leaderjob.records.view import View
 from tests.faults.harness import every_release, members
@@ -53,6 +56,26 @@ def test_a_member_that_was_removed_and_does_not_know_it_is_named(tmp_path: Path)
     (warning,) = run_with_streams(main())
     assert "etcd at HERE is a member that was removed from the cluster" in warning
     assert "in etcd.endpoints" in warning
+
+
+def test_a_member_without_a_leader_and_one_of_another_cluster_are_not_said_to_have_been_removed(
+    tmp_path: Path,
+) -> None:
+    async def main() -> list[frozenset[int]]:
+        async with (
+            members(tmp_path / "three") as etcd,
+            EmbeddedEtcd(tmp_path / "another", fsync=False) as another,
+        ):
+            lonely, *others = await etcd.followers()
+            await lonely.link.cut(clients=False)
+            while (await lonely.status()).leader:
+                await asyncio.sleep(0.1)
+            ours = [lonely.endpoint, others[0].endpoint]
+            # Whichever is asked first for its members: the other cluster's knows none of ours.
+            orders = ([*ours, another.endpoint], [another.endpoint, *ours])
+            return [(await check_health(Etcd, endpoints)).removed for endpoints in orders]
+
+    assert run_with_streams(main()) == [frozenset(), frozenset()]
 
 
 @pytest.mark.slow

@@ -47,10 +47,11 @@ def test_the_members_own_words_are_those_that_etcdctl_shows(own_etcd: EmbeddedEt
                     return found, await alarms(other.connection), after
 
     found, raised, told = run_with_streams(main())
-    assert (found.endpoint, found.version, found.member) == (
+    assert (found.endpoint, found.version, found.member, found.cluster) == (
         own_etcd.endpoint,
         told["version"],
         told["header"]["member_id"],
+        told["header"]["cluster_id"],
     )
     assert (found.leader, found.raft_term) == (told["leader"], told["raftTerm"])
     assert (found.db_size_bytes, found.db_in_use_bytes) == (told["dbSize"], told["dbSizeInUse"])
@@ -150,7 +151,7 @@ def test_whoever_may_not_ask_for_etcds_state_gets_the_status_all_the_same(
 
 def status(size_bytes: int, *, quota_bytes: int | None = None, errors: tuple[str, ...] = ()) -> Health:
     """Of one sound member, but for what is said."""
-    one = EndpointStatus("a:1", 0xAB, "3.4.23", size_bytes, GIB, quota_bytes, 0xAB, 2, errors)
+    one = EndpointStatus("a:1", 0xAB, 0xC, "3.4.23", size_bytes, GIB, quota_bytes, 0xAB, 2, errors)
     return Health((one,), {}, (), None)
 
 
