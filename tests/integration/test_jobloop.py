@@ -21,7 +21,9 @@ from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
+from leaderjob.telemetry.events import Events
 from tests.support.cuttable import Cuttable
+from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
 from tests.support.streams import run_with_streams
 
@@ -56,8 +58,10 @@ def test_a_loop_that_begins_again_carries_out_what_its_term_admitted_a_moment_ag
         async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
             proxy.cut()
             await seat.outside.put(seat.keys.run("j", "r"), admitted().to_bytes())
-            async with going_on(JobLoop(seat.office, assigned("j")).run()):
-                view = await seat.feed.until(_is_over)
+            with hearing() as heard:
+                async with going_on(JobLoop(seat.office, assigned("j")).run()):
+                    await heard.until(Events.RUN_FINISHED)  # and it is tidied up after it
+            view = await seat.feed.until(_is_over)
             found = view.get(Kind.RUN, "j", "r")
             assert found is not None
             assert found.record.outcome is Outcome.SUCCEEDED
@@ -117,8 +121,10 @@ def test_a_run_whose_admission_lands_while_the_loop_begins_again_is_carried_out(
                     await seat.client.deliver_late()
 
             writer.before = land
-            async with going_on(loop.run()):
-                done = await seat.feed.until(partial(_is_over, run=run))
+            with hearing() as heard:
+                async with going_on(loop.run()):
+                    await heard.until(Events.RUN_FINISHED)
+            done = await seat.feed.until(partial(_is_over, run=run))
             found = done.get(Kind.RUN, "j", run)
             assert found is not None
             assert found.record.outcome is Outcome.SUCCEEDED
