@@ -17,7 +17,7 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.execution.process_tree import parent_of
 from leaderjob.records.view import View
 from tests.faults.history import Intervention, What
-from tests.faults.history.scene import Scene, scene
+from tests.faults.history.scene import BOUNDS, Scene, scene
 from tests.support.replicas import SHORT_TTL_S
 
 Open = Callable[..., AbstractContextManager[Scene]]
@@ -236,4 +236,31 @@ def test_an_election_in_which_nobody_stands_any_more_is_found(
             it.wait_until_told("r1", "takes_office", 2)
         else:
             it.let_pass(SHORT_TTL_S + 3.0)
+        assert it.violated(at_rest=True) == expected
+
+
+@with_and_without("stands-still", "I10", takes_long=True)
+def test_a_run_that_never_begins_is_found(a_scene: Open, defect: str | None, expected: set[str]) -> None:
+    with a_scene(names=["r1"], jobs=["ticks"], defect=defect) as it:
+        it.start()
+        it.wait_for_effects("ticks", What.ENDED, 2 if defect else 6, timeout_s=60.0)
+        if defect:
+            it.let_pass(3.0 + 1.5 * BOUNDS.stands_still_s)
+        assert it.violated() == expected
+
+
+@with_and_without("no-fires", "I10", takes_long=True)
+def test_a_fire_that_nobody_looks_at_is_found(a_scene: Open, defect: str | None, expected: set[str]) -> None:
+    with a_scene(names=["r1"], jobs=["ticks"], defect=defect) as it:
+        it.start()
+        it.let_pass(3.0 + 1.5 * BOUNDS.stands_still_s)
+        assert it.violated() == expected
+
+
+@with_and_without("never-acts", "I11", takes_long=True)
+def test_a_winner_that_never_acts_is_found(a_scene: Open, defect: str | None, expected: set[str]) -> None:
+    with a_scene(names=["r1"], defect=defect) as it:
+        it["r1"].start()
+        it.wait_until_told("r1", "term_won")
+        it.let_pass(BOUNDS.acting_bound_s + 1.0)
         assert it.violated(at_rest=True) == expected

@@ -14,6 +14,7 @@ from tests.faults.history.publications import (
     tokens_in_office,
 )
 from tests.faults.history.settlement import claims_agree_with_records
+from tests.faults.history.standstill import nothing_stands_still
 from tests.faults.history.trust import nothing_beyond_trust
 from tests.faults.history.violation import Bounds, Violation
 from tests.faults.history.workers import workers_do_not_overlap
@@ -30,7 +31,10 @@ INVARIANTS: Mapping[str, Invariant] = {
     "I7": claims_agree_with_records,
     "I8": views_do_not_go_back,
     "I9": bytes_match_their_digest,
-    "I10": every_fire_is_accounted_for,
+    "I10": lambda history, bounds: [
+        *every_fire_is_accounted_for(history, bounds),
+        *nothing_stands_still(history, bounds),
+    ],
     "I11": leaders_act_in_time,
     "I12": nothing_is_left_behind,
     "I13": no_takeover_on_suspicion,

@@ -7,6 +7,7 @@ where it could be missed without a word: a defect that is none would prove nothi
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from leaderjob import leading
 from leaderjob.clock import boottime
-from leaderjob.engine import admission, dispatch, publication
+from leaderjob.engine import admission, dispatch, jobloop, publication
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Compare, KeyValue, Op
 from leaderjob.execution import guard, guarded, process_tree, start_guard
@@ -240,6 +241,39 @@ def never_again() -> None:
     patch(leading.Leading, "_campaign_and_lead", campaign_and_lead)
 
 
+def stands_still() -> None:
+    """The third run of a job is never carried out; the term goes on, and so does all else."""
+    original = dispatch.Dispatch.carry_out
+    times: Counter[str] = Counter()
+
+    async def carry_out(self: dispatch.Dispatch, run: Stored[Run]) -> Run:
+        times[run.record.job] += 1
+        if times[run.record.job] == 3:
+            await asyncio.Event().wait()
+        return await original(self, run)
+
+    patch(dispatch.Dispatch, "carry_out", carry_out)
+
+
+def no_fires() -> None:
+    """The alarm rings in vain: what is due is not looked at."""
+
+    async def account_for_fires(self: jobloop.JobLoop) -> None:
+        await asyncio.Event().wait()
+
+    patch(jobloop.JobLoop, "_account_for_fires", account_for_fires)
+
+
+def never_acts() -> None:
+    """Who has won waits for ever for what it takes for news."""
+
+    async def catch_up(self: leading.Leading, leadership: Leadership) -> None:
+        await leadership.wait_ended()
+        leadership.check()
+
+    patch(leading.Leading, "_catch_up", catch_up)
+
+
 DEFECTS: Mapping[str, Callable[[], None]] = {
     "half-a-fence": half_a_fence,
     "no-fence-on-publication": no_fence_on_publication,
@@ -255,4 +289,7 @@ DEFECTS: Mapping[str, Callable[[], None]] = {
     "published-twice": published_twice,
     "views-go-back": views_go_back,
     "never-again": never_again,
+    "stands-still": stands_still,
+    "no-fires": no_fires,
+    "never-acts": never_acts,
 }

@@ -57,6 +57,7 @@ class WrittenElection:
             interventions=tuple(self.interventions),
             rest=rest,
             served=tuple(self.served) or None,
+            booted=EPOCH,
         )
         return replace(history, **more)
 
@@ -86,8 +87,10 @@ class WrittenElection:
         self.write(at, (self.keys.member(replica), _member(replica, at)), lease=lease)
         return token
 
-    def win(self, at: float, replica: str, lease: int, *, trusted_until: float | None = None) -> int:
-        """It proclaims, and tells that it has won; returns its token."""
+    def win(
+        self, at: float, replica: str, lease: int, *, trusted_until: float | None = None, acts: bool = True
+    ) -> int:
+        """It proclaims, tells that it has won, and acts; returns its token."""
         key = f"{self.keys.election}{lease:x}"
         candidate = Candidate.from_bytes(self.state[key].value).model_copy(
             update={"leading_since": instant(at)}
@@ -96,6 +99,8 @@ class WrittenElection:
         token = self.state[key].create_revision
         until = at + 8.0 if trusted_until is None else trusted_until
         self.tell(at, replica, "term_won", term=token, revision=revision, trusted_until=until)
+        if acts:
+            self.tell(at, replica, "takes_office", term=token)
         return token
 
     def lead(self, at: float, replica: str, lease: int) -> int:
@@ -197,8 +202,11 @@ class Written(WrittenElection):
         )
         self.write(at, (self.keys.staged(run.job, run.id), staged))
 
-    def watermark(self, at: float, job: str, reached: float, *, every_s: int = 10) -> None:
-        timetable = Timetable(watermark=instant(reached), schedule=(f"every {every_s}s",))
+    def watermark(
+        self, at: float, job: str, reached: float, *, every_s: int = 10, next_fire: float | None = None
+    ) -> None:
+        due = instant(next_fire) if next_fire is not None else None
+        timetable = Timetable(watermark=instant(reached), next_fire=due, schedule=(f"every {every_s}s",))
         self.write(at, (self.keys.timetable(job), timetable))
 
     def hold(self, at: float, replica: str, lease: int, job: str, version: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
@@ -22,6 +23,14 @@ class Intervention(StrEnum):
     """The network rejects between replicas: a verdict may be wrong (I13), and is harmless."""
     REVOCATION = "revocation"
     """An operator revoked the lease ``about`` (in hex): it did not run out (I5)."""
+    FAULT = "fault"
+    """Something was struck, or has yet to recover from that: what is due may have to wait (I10)."""
+    BAD_DISK = "bad disk"
+    """The replica ``about`` cannot write: it may give up office (I13)."""
+    CLOCK_SET = "clock set"
+    """The wall clock of the replica ``about`` was set: what it does by that clock may be late (I10)."""
+    HELD_UP = "held up"
+    """The replica ``about`` was stopped, or its event loop was: it may give up office when that adds up (I13)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,8 @@ class History:
     served: tuple[Served, ...] | None = None
     ended_at: float = field(default=0.0)
     """Boot time in seconds at which the recording ended; 0: with the last thing that it has."""
+    booted: datetime | None = None
+    """The time of day at boot time 0; None: not known, and whether fires are accounted for in time is not checked."""
 
     @cached_property
     def keys(self) -> Keys:

@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from leaderjob.clock import boottime
+from leaderjob.clock import boottime, utcnow
 from leaderjob.etcd import KeyValue
 from leaderjob.model.artifact import Pointer
 from leaderjob.model.member import Member
@@ -114,6 +115,7 @@ class Recorder:
             remains=self._remains(changes, effects) if afterwards else None,
             served=watched.served(_published(changes)) if watched else None,
             ended_at=boottime(),
+            booted=utcnow() - timedelta(seconds=boottime()),
         )
 
     def caught_up_in_a_full_store(self) -> int:

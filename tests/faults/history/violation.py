@@ -14,6 +14,10 @@ class Bounds:
         what follows it: the expiry that etcd looks for twice a second, and the steps of a takeover.
     :param lateness_s: how late a process may do what a clock tells it to, on a busy machine. What is killed at
         a deadline leaves no line later than so long after it.
+    :param stands_still_s: how long a fire that is due may go unaccounted for, and a run that may begin may not do so,
+        under a leader that is well (I10): enough for a slow machine.
+    :param all_noted: all that was done to replicas is in the history's interventions: then a leader gives up office
+        only where it was asked to, or because of one of these (I13).
     :param healthy: nothing was broken, and no process was killed or stopped: then office changes hands only where
         its holder gave it up (I13).
     """
@@ -22,6 +26,8 @@ class Bounds:
     margin_s: float
     acting_within_s: float | None = None
     lateness_s: float = 0.3
+    stands_still_s: float = 5.0
+    all_noted: bool = False
     healthy: bool = False
 
     @property
