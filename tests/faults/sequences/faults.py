@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from leaderjob.etcd import Etcd
+from leaderjob.scheduling.alarm import RECHECK_S
 from tests.faults.harness.children import guards_of, send, workers_of
 from tests.faults.harness.members import Network
 from tests.faults.harness.replicas import MachineReplica
@@ -28,6 +29,10 @@ _ELECTION_S = 4.0
 _AHEAD_S = 2 * TTL_S
 """Enough to end every lease that went by this clock; set back again, nothing is due for as long."""
 _HOUR_S = 3600
+_CLOCK_LOOKS_S = RECHECK_S + 2.0
+"""In which a leader has noticed that its clock was set forward: by that much its fires may be late, and no more."""
+_FITNESS_LOOKS_S = 12.0
+"""In which a leader whose disk was bad has given up office, where it will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +163,15 @@ def _disk_read_only(stage: Stage) -> Heal:
 
 def _clock_set(ahead_s: int) -> Strike:
     def strike(stage: Stage) -> Heal:
-        clock = stage.leader.clock
-        clock.set(ahead_s)
-        return lambda: clock.set(0)
+        leader = stage.leader
+        note = stage.note(Intervention.CLOCK_SET, _CLOCK_LOOKS_S, about=leader.name)
+        leader.clock.set(ahead_s)
+
+        def heal() -> None:
+            leader.clock.set(0)
+            note.end()
+
+        return heal
 
     return strike
 
@@ -185,6 +196,30 @@ def _key_deleted(stage: Stage) -> Heal:
 def _resigned(stage: Stage) -> Heal:
     stage.fleet.cli("resign", "--json")
     return _nothing
+
+
+def _noted(kind: Intervention, strike: Strike, *, aftermath_s: float = 0.0) -> Strike:
+    """What may be the leader's reason to give up office."""
+
+    def noting(stage: Stage) -> Heal:
+        note = stage.note(kind, aftermath_s, about=stage.leader.name)
+        heal = strike(stage)
+
+        def healed() -> None:
+            heal()
+            note.end()
+
+        return healed
+
+    return noting
+
+
+def _held_up(strike: Strike) -> Strike:
+    return _noted(Intervention.HELD_UP, strike)
+
+
+def _bad_disk(strike: Strike) -> Strike:
+    return _noted(Intervention.BAD_DISK, strike, aftermath_s=_FITNESS_LOOKS_S)
 
 
 def _member_killed(number: int) -> Strike:
@@ -227,16 +262,29 @@ def _members_stopped(count: int) -> Strike:
     return strike
 
 
-def _member_cut_off(stage: Stage) -> Heal:
-    note = stage.note(Intervention.OUTAGE, _ELECTION_S)
-    member = stage.etcd[0]
-    stage.fleet.run(member.link.cut())
+def _member_cut_off(number: int) -> Strike:
+    """:param number: 0 is etcd's leader; without a follower, nothing is excused, as in :func:`_member_killed`."""
 
-    def heal() -> None:
-        stage.fleet.run(member.link.heal())
-        note.end()
+    def strike(stage: Stage) -> Heal:
+        note = stage.note(Intervention.OUTAGE, _ELECTION_S) if number == 0 else None
+        member = stage.etcd[number]
+        stage.fleet.run(member.link.cut())
 
-    return heal
+        def heal() -> None:
+            stage.fleet.run(member.link.heal())
+            if note is not None:
+                note.end()
+
+        return heal
+
+    return strike
+
+
+def _follower_stopped(stage: Stage) -> Heal:
+    """It takes connections, and answers nothing."""
+    member = stage.etcd[1]
+    member.stop()
+    return member.resume
 
 
 _BEYOND_TTL = (TTL_S + 0.5, TTL_S + 3.0)
@@ -251,13 +299,16 @@ FAULTS = (
     Fault("leader terminated", _leader_terminated, weight=3),
     Fault("leader resigns", _resigned, etcd=True),
     Fault("leader's host lost", _host_lost, needs_root=True),
-    Fault("leader paused beyond its TTL", _leader_stopped, weight=3, lasts_s=_BEYOND_TTL),
-    Fault("leader paused for a moment", _leader_stopped, lasts_s=(0.2, 2.5)),
+    Fault("leader paused beyond its TTL", _held_up(_leader_stopped), weight=3, lasts_s=_BEYOND_TTL),
+    Fault("leader paused for a moment", _held_up(_leader_stopped), lasts_s=(0.2, 2.5)),
     Fault(
-        "leader paused before a worker begins", stopped_before_a_worker_begins, weight=3, lasts_s=_ANYTHING
+        "leader paused before a worker begins",
+        _held_up(stopped_before_a_worker_begins),
+        weight=3,
+        lasts_s=_ANYTHING,
     ),
-    Fault("leader's loop stalled", loop_stalled, lasts_s=(TTL_S / 3, 3.0)),
-    Fault("leader's loop stalled beyond its TTL", loop_stalled, lasts_s=_BEYOND_TTL),
+    Fault("leader's loop stalled", _held_up(loop_stalled), lasts_s=(TTL_S / 3, 3.0)),
+    Fault("leader's loop stalled beyond its TTL", _held_up(loop_stalled), lasts_s=_BEYOND_TTL),
     Fault("leader cut off from etcd", _cut_from_etcd(sending=True, hearing=True), lasts_s=_ANYTHING),
     Fault("leader not heard by etcd", _cut_from_etcd(sending=True, hearing=False), lasts_s=_ANYTHING),
     Fault("leader does not hear etcd", _cut_from_etcd(sending=False, hearing=True), lasts_s=_ANYTHING),
@@ -273,16 +324,31 @@ FAULTS = (
         replicas=0,
         lasts_s=(0.5, 5.0),
     ),
-    Fault("leader's disk full", _disk_full, weight=1, lasts_s=_FOUND_UNFIT, disk=True, needs_root=True),
-    Fault("leader's disk read-only", _disk_read_only, lasts_s=_FOUND_UNFIT, disk=True, needs_root=True),
+    Fault(
+        "leader's disk full",
+        _bad_disk(_disk_full),
+        weight=1,
+        lasts_s=_FOUND_UNFIT,
+        disk=True,
+        needs_root=True,
+    ),
+    Fault(
+        "leader's disk read-only",
+        _bad_disk(_disk_read_only),
+        lasts_s=_FOUND_UNFIT,
+        disk=True,
+        needs_root=True,
+    ),
     Fault("leader's clock set ahead", _clock_set(_AHEAD_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
     Fault("leader's clock set back", _clock_set(-_HOUR_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
     Fault("leader's lease revoked", _lease_revoked, etcd=True),
     Fault("leader's key deleted", _key_deleted, etcd=True),
     Fault("etcd's leader killed", _member_killed(0), weight=3, lasts_s=(1.0, 5.0), etcd=True),
     Fault("etcd's leader stopped", _members_stopped(1), weight=2, lasts_s=(1.0, 6.0), etcd=True),
-    Fault("etcd's leader cut off", _member_cut_off, weight=2, lasts_s=(1.0, 6.0), etcd=True),
+    Fault("etcd's leader cut off", _member_cut_off(0), weight=2, lasts_s=(1.0, 6.0), etcd=True),
     Fault("a follower of etcd killed", _member_killed(1), weight=1, etcd=True),
+    Fault("a follower of etcd stopped", _follower_stopped, lasts_s=(1.0, 8.0), etcd=True),
+    Fault("a follower of etcd cut off", _member_cut_off(1), weight=1, lasts_s=(1.0, 8.0), etcd=True),
     Fault("quorum lost for a moment", _members_stopped(2), lasts_s=(0.5, 2.0), etcd=True),
     Fault(
         "quorum lost beyond the TTL",

@@ -10,7 +10,7 @@ from leaderjob.model.member import Member
 from leaderjob.records.view import View
 from tests.faults.harness.members import Network
 from tests.faults.harness.replicas import Fleet, fleet
-from tests.faults.history import JOBS, Bounds, Recorder, Violation, Watched, check
+from tests.faults.history import JOBS, Bounds, Intervention, Recorder, Violation, Watched, check
 from tests.faults.sequences.draw import Step
 from tests.faults.sequences.faults import TTL_S
 from tests.faults.sequences.stage import Stage, look
@@ -21,6 +21,11 @@ _MARGIN_S = TTL_S / 4
 _LATENESS_S = 0.5
 """Workers that are killed at a deadline on a busy machine may leave a line so much later."""
 _REST_TIMEOUT_S = 60.0
+_STANDS_STILL_S = 4.0
+_QUIET_S = 3 * _STANDS_STILL_S
+"""Undisturbed, so that what stands still under a leader that is well is seen to; after every fifth step, and at the end
+of what is longer."""
+_QUIET_AFTER_STEPS = 5
 
 Tell = Callable[["Struck"], None]
 
@@ -82,8 +87,10 @@ def play(
             three.start()
             began = time.monotonic()
             struck = []
-            for step in steps:
+            for number, step in enumerate(steps, 1):
                 done = _strike(step, three, recorder, began)
+                if number % _QUIET_AFTER_STEPS == 0 or number == len(steps) > _QUIET_AFTER_STEPS:
+                    time.sleep(_QUIET_S)
                 tell(done)
                 struck.append(done)
             return Played(tuple(struck), _judged(three, recorder, watched))
@@ -102,7 +109,8 @@ def _strike(step: Step, three: Fleet, recorder: Recorder, began: float) -> Struc
         heal()
     healed_at = boottime()
     _wait_for_a_leader_without_doubt(three, healed_at)
-    orderly_s = boottime() - healed_at
+    orderly_at = boottime()
+    recorder.note(Intervention.FAULT, since=struck_at, until=orderly_at, about=step.name)
     acting = _first_to_act(stage, struck_at)
     time.sleep(step.rest_s)
     return Struck(
@@ -111,7 +119,7 @@ def _strike(step: Step, three: Fleet, recorder: Recorder, began: float) -> Struc
         before=stage.queue[0].name,
         after=acting[1] if acting else stage.queue[0].name,
         acting_ms=round((acting[0] - struck_at) * 1000, 1) if acting else None,
-        orderly_s=round(orderly_s, 1),
+        orderly_s=round(orderly_at - healed_at, 1),
     )
 
 
@@ -144,7 +152,13 @@ def _judged(three: Fleet, recorder: Recorder, watched: Watched) -> tuple[Violati
     """What is wrong: at rest, with nothing due any more, and when all replicas have ended."""
     three.reconfigure(watched.config(jobs=()))
     three.until("all is done and served", _at_rest, timeout_s=_REST_TIMEOUT_S)
-    bounds = Bounds(ttl_s=TTL_S, margin_s=_MARGIN_S, lateness_s=_LATENESS_S)
+    bounds = Bounds(
+        ttl_s=TTL_S,
+        margin_s=_MARGIN_S,
+        lateness_s=_LATENESS_S,
+        stands_still_s=_STANDS_STILL_S,
+        all_noted=True,
+    )
     history = recorder.history(watched, at_rest=True)
     assert history.effects, "no job ran, so that nothing can be concluded"
     found = check(history, bounds)

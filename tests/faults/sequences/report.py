@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.faults.sequences.draw import Step
 from tests.faults.sequences.faults import Fault
 from tests.faults.sequences.play import Played, Struck
 
@@ -20,32 +19,32 @@ def line(struck: Struck) -> str:
 
 
 def table(among: Sequence[Fault], played: Sequence[Played], facts: Mapping[str, str]) -> str:
-    """In Markdown. Steps of two faults at once are rows of their own, counted together."""
+    """In Markdown. Each fault has a row, which counts it inside pairs too; what followed is told of it alone."""
     rows = [
-        "| fault | times | term stayed | another acted after: median | longest |",
-        "|---|---|---|---|---|",
+        "| fault | times | of these with another | alone: term stayed | another acted after: median | longest |",
+        "|---|---|---|---|---|---|",
     ]
     struck = [each for sequence in played for each in sequence.struck]
     for fault in among:
-        rows += _row(fault.name, [each for each in struck if _is(each.step, fault)])
-    rows += _row("two at once", [each for each in struck if len(each.step.faults) > 1])
+        rows += _row(fault.name, [each for each in struck if fault in each.step.faults], alone=True)
+    rows += _row("two at once", [each for each in struck if len(each.step.faults) > 1], alone=False)
     faults = sum(len(each.step.faults) for each in struck)
     violations = [violation for sequence in played for violation in sequence.violations]
     told = [f"**{faults} faults, {len(violations)} violations.** " + _sentence(facts)]
     return "\n".join([*told, "", *rows, *(f"- {violation}" for violation in violations), ""])
 
 
-def _is(step: Step, fault: Fault) -> bool:
-    return step.faults == (fault,)
-
-
-def _row(name: str, struck: Sequence[Struck]) -> list[str]:
+def _row(name: str, struck: Sequence[Struck], *, alone: bool) -> list[str]:
+    """:param alone: what followed where two struck at once says nothing of one of them."""
     if not struck:
         return []
-    times = [each.acting_ms for each in struck if each.acting_ms is not None]
+    paired = [each for each in struck if len(each.step.faults) > 1]
+    told = [each for each in struck if each not in paired] if alone else list(struck)
+    times = [each.acting_ms for each in told if each.acting_ms is not None]
     median = _ms(statistics.median(times)) if times else "–"
     longest = _ms(max(times)) if times else "–"
-    return [f"| {name} | {len(struck)} | {len(struck) - len(times)} | {median} | {longest} |"]
+    stayed = len(told) - len(times) if told else "–"
+    return [f"| {name} | {len(struck)} | {len(paired)} | {stayed} | {median} | {longest} |"]
 
 
 def _ms(value: float) -> str:
