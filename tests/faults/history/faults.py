@@ -33,6 +33,19 @@ def stopped_at_publication() -> None:
     patch(Etcd, "txn", txn)
 
 
+def killed_at_publication() -> None:
+    """The process dies when etcd has committed the transaction that publishes, and nobody has heard of it."""
+    original = Etcd.txn
+
+    async def txn(self: Etcd, compares: Any, success: Sequence[Op], *more: Any, **options: Any) -> Any:
+        answer = await original(self, compares, success, *more, **options)
+        if any(isinstance(op, Put) and op.key.endswith("/current") for op in success):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    patch(Etcd, "txn", txn)
+
+
 def stalled_with_an_answer() -> None:
     """The leader's loop stalls with the answer to a keepalive in hand, once; after that none is answered on this
     lease."""
@@ -59,5 +72,6 @@ def stalled_with_an_answer() -> None:
 
 FAULTS: Mapping[str, Callable[[], None]] = {
     "stopped-at-publication": stopped_at_publication,
+    "killed-at-publication": killed_at_publication,
     "stalled-with-an-answer": stalled_with_an_answer,
 }
