@@ -43,6 +43,19 @@ class Dispatch:
         self._over: str | None = None
         self._unreaped_since: float | None = None
         self._trace: Trace | None = None
+        self._pause_s = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an attempt is under way: from when it is recorded until it is tidied up after. A run that waits,
+        for a retry or for workers of an older term, is as well with the next term."""
+        return not self._idle.is_set()
+
+    async def idle(self) -> None:
+        """Return when no attempt is under way."""
+        await self._idle.wait()
 
     def change(self, assignment: Assignment) -> None:
         """The job is another one from now on: what an attempt that begins, or ends, goes by."""
@@ -53,16 +66,23 @@ class Dispatch:
         return self._over == run.record.id
 
     async def carry_out(self, run: Stored[Run]) -> Run:
-        """Bring an unfinished run to its end; returns it as it ended.
+        """Bring an unfinished run to its end; returns it as it ended, or unfinished where the term is to step down.
 
         Cancelled, it stops the worker, waits until its processes are gone, and records that.
 
         :raises NotLeader: the term is over. :raises TermLost: its trust deadline has passed.
         """
         self._trace = None
+        self._pause_s = 0.0
         ready = run
         while ready.record.outcome is None:
-            ready = await self._attempt(ready)
+            await asyncio.sleep(self._pause_s)
+            if self._office.stepdown.asked:
+                return ready.record
+            try:
+                ready = await self._attempt(ready)
+            finally:
+                self._idle.set()
         self._tell(ready.record)
         return ready.record
 
@@ -121,7 +141,8 @@ class Dispatch:
         return run.finish(Outcome.ABANDONED, now=utcnow(), reason=reason)
 
     async def _attempt(self, run: Stored[Run]) -> Stored[Run]:
-        """Settle the former attempt, and make the next: returns the run done, or ready for another one.
+        """Settle the former attempt, and make the next: returns the run done, or ready for another one. None begins
+        any more when the term was asked to step down.
 
         Where it cannot have a directory it fails without a worker, and the job's retries apply.
         """
@@ -145,6 +166,9 @@ class Dispatch:
                     await self._wait_for_the_unreaped(settled.record)
                     await self._wait_for_trust()
                     await worker.replace_dead()
+                    if office.stepdown.asked:
+                        return settled
+                    self._idle.clear()
                     begun = await self._begin(settled, attest)
                     return await self._work(begun, artifact_dir, worker, problem)
         finally:
@@ -296,7 +320,7 @@ class Dispatch:
         ended = await self._write(
             run, run.record.end_attempt(end.outcome, now=now, reason=end.reason, workers_gone=gone)
         )
-        again_in_s = end.retry_after_s if end.retry_after_s is not None else backoff_s(failures)
+        self._pause_s = end.retry_after_s if end.retry_after_s is not None else backoff_s(failures)
         emit(
             Events.ATTEMPT_FAILED,
             job=ended.record.job,
@@ -305,10 +329,9 @@ class Dispatch:
             term=self._office.token,
             outcome=end.outcome,
             reason=end.reason,
-            again_in_s=again_in_s,
+            again_in_s=self._pause_s,
             trace=end.traceback,
         )
-        await asyncio.sleep(again_in_s)
         return ended
 
     async def _write(self, before: Stored[Run], after: Run) -> Stored[Run]:

@@ -40,8 +40,6 @@ class JobLoop:
         self._opened = asyncio.Event()
         self._work = asyncio.Event()
         self._due = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def spec(self) -> JobSpec:
@@ -122,18 +120,15 @@ class JobLoop:
     async def _carry_out_runs(self) -> None:
         while True:
             while self._pending and not self._office.stepdown.asked:
-                self._idle.clear()
-                try:
-                    await self._dispatch.carry_out(self._pending[0])
-                finally:
-                    self._idle.set()
-                self._pending.popleft()
+                done = await self._dispatch.carry_out(self._pending[0])
+                if done.outcome is not None:
+                    self._pending.popleft()
             self._work.clear()
             await self._work.wait()
 
     async def idle(self) -> None:
-        """Return when no run is being carried out."""
-        await self._idle.wait()
+        """Return when no attempt is under way."""
+        await self._dispatch.idle()
 
     async def trigger(self, command: Stored[Command]) -> None:
         """Carry a trigger out, or refuse it: its effect, its outcome and its consumption are one write.

@@ -223,6 +223,28 @@ def test_a_leader_that_is_stopped_lets_its_run_end_and_begins_no_other(
         assert attempt.replica == new.name
 
 
+def test_a_leader_that_is_stopped_waits_for_no_retry(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    with draining(etcd, namespace, tmp_path / "r", "10m") as two, told(two.start()):
+        run = two.trigger("put_off", effects=str(effects))
+        leader = two.leader()
+        wait_for_line(leader, "attempt_failed")
+        assert leader.terminate(within_s=20) == 0
+        new = two.next_leader(leader.name)
+
+        def is_tried_again(view: View) -> bool:
+            found = view.get(Kind.RUN, "put_off", run)
+            return found is not None and len(found.record.attempts) == 2
+
+        two.until("it is tried again", is_tried_again)
+        assert [attempt.replica for attempt in run_of(two, "put_off", run).attempts] == [
+            leader.name,
+            new.name,
+        ]
+
+
 @pytest.mark.parametrize("why", ["its time is up", "somebody insists"])
 def test_a_run_that_does_not_end_is_handed_over(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, why: str

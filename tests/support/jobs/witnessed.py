@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from leaderjob import JobContext, job
+from leaderjob import JobContext, RetryLater, job
 
 
 def witness(ctx: JobContext, effects: str, what: str) -> None:
@@ -71,6 +71,13 @@ def stubborn(ctx: JobContext, effects: str) -> None:
     witness(ctx, effects, "began")
     while True:
         time.sleep(1000)
+
+
+@job(retries=3)
+def put_off(ctx: JobContext, effects: str) -> None:
+    """Asks to be tried again in an hour."""
+    witness(ctx, effects, "began")
+    raise RetryLater(3600.0, "not today")
 
 
 @job
