@@ -126,6 +126,11 @@ class JobLoop:
             self._work.clear()
             await self._work.wait()
 
+    @property
+    def busy(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._dispatch.busy
+
     async def idle(self) -> None:
         """Return when no attempt is under way."""
         await self._dispatch.idle()

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Collection
 
 from leaderjob.engine.office import Office
-from leaderjob.engine.stepdown import Busy
-from leaderjob.engine.transfer import make_next, why_not
+from leaderjob.engine.stepdown import Busy, all_idle
+from leaderjob.engine.transfer import make_next, take_back, why_not
 from leaderjob.model.member import Priority
 from leaderjob.records.view import View
 
@@ -30,13 +30,16 @@ async def give_way(office: Office, parts: Collection[Busy]) -> None:
     while True:
         await office.feed.until(lambda view: preferred(view, office.replica) is not None)
         await asyncio.sleep(office.leadership.session.ttl_s)
-        for part in parts:
-            await part.idle()
+        await all_idle(parts)
         async with office.stepdown.deciding:
             to = preferred(office.feed.view, office.replica)
             if to is None or why_not(office.feed.view, office.replica, to) is not None:
                 continue
             if await make_next(office, to) is None:
-                office.stepdown.ask(f"{to} is preferred")
-                return
+                if not any(part.busy for part in parts):
+                    office.stepdown.ask(f"{to} is preferred")
+                    return
+                # Meanwhile a run began: another moment, for which that replica is next in line already.
+                await take_back(office)
+                continue
         await asyncio.sleep(_AGAIN_AFTER_S)

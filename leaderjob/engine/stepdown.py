@@ -40,8 +40,18 @@ class StepDown:
 class Busy(Protocol):
     """What may have work under way."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has some at this moment."""
+
     async def idle(self) -> None:
         """Return when it has none."""
+
+
+async def all_idle(parts: Collection[Busy]) -> None:
+    """Return at a moment at which none has work under way: while one is waited for, another may begin."""
+    while busy := [part for part in parts if part.busy]:
+        await busy[0].idle()
 
 
 async def step_down_when_asked(
@@ -52,6 +62,5 @@ async def step_down_when_asked(
     emit(Events.STEPPING_DOWN, term=term, reason=reason)
     with suppress(TimeoutError):
         async with asyncio.timeout(drain_s):
-            for part in parts:
-                await part.idle()
+            await all_idle(parts)
     raise SteppedDown(f"term {term} steps down: {reason}")

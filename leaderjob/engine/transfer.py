@@ -56,7 +56,7 @@ async def make_next(office: Office, to: str) -> str | None:
     key = office.keys.transfer
     found = await office.writer.read(key)
     asked = Transfer(to=to, token=office.token)
-    revision = await office.writer.commit(
+    await office.writer.commit(
         [modified_at(key, found.mod_revision if found else 0)],
         [Put(key, asked.to_bytes(), lease=office.leadership.term.lease_id)],
     )
@@ -64,5 +64,15 @@ async def make_next(office: Office, to: str) -> str | None:
         async with asyncio.timeout(WITHIN_S):
             await office.feed.until(lambda view: is_next(view, to))
             return None
-    await office.writer.commit([modified_at(key, revision)], [Delete(key)])
+    await take_back(office)
     return f"{to} was not next in line within {WITHIN_S:g} s: does it stand for election, or another program before it?"
+
+
+async def take_back(office: Office) -> None:
+    """Ask nobody any more to queue again.
+
+    :raises NotLeader: the term is over. :raises Conflict: somebody else's hand is in it.
+    """
+    found = await office.writer.read(office.keys.transfer)
+    if found is not None:
+        await office.writer.commit([modified_at(found.key, found.mod_revision)], [Delete(found.key)])
