@@ -97,7 +97,9 @@ async def run_replica(settings: Settings, redaction: Redaction) -> None:
             "no etcd is given: say --etcd HOST:PORT. To have one to try, run 'leaderjob demo', or install "
             "one (Debian: apt install etcd-server) and start it with 'etcd'"
         )
-    shutdown = Shutdown.on_signals(drain_s=settings.election.drain)
+    shutdown = Shutdown.on_signals(
+        kill_grace_s=settings.election.kill_grace_s, drain_s=settings.election.drain
+    )
     with suppress(AskedToStop):
         async with AsyncExitStack() as stack:
             try:

@@ -22,20 +22,22 @@ class AskedToStop(LeaderjobError):
 class Shutdown:
     """Whether this process was asked to stop. From then on it has :data:`STOP_WITHIN_S` to leave in order.
 
-    :param drain_s: so much longer may it take, unless it is asked twice.
+    :param kill_grace_s: so much longer may it take, for a worker that does not obey TERM.
+    :param drain_s: and so much longer, unless it is asked twice.
     """
 
-    def __init__(self, drain_s: float = 0.0) -> None:
+    def __init__(self, *, kill_grace_s: float, drain_s: float = 0.0) -> None:
         self.asked = asyncio.Event()
         self._insisted = asyncio.Event()
+        self._stop_within_s = STOP_WITHIN_S + kill_grace_s
         self._drain_s = drain_s
         self._limit: threading.Timer | None = None
         self._start: asyncio.Timeout | None = None
 
     @classmethod
-    def on_signals(cls, *, drain_s: float = 0.0) -> "Shutdown":
+    def on_signals(cls, *, kill_grace_s: float, drain_s: float) -> "Shutdown":
         """Asked by SIGTERM and by SIGINT."""
-        shutdown = cls(drain_s)
+        shutdown = cls(kill_grace_s=kill_grace_s, drain_s=drain_s)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, shutdown.ask)
@@ -46,11 +48,11 @@ class Shutdown:
         if self.asked.is_set():
             if not self._insisted.is_set() and self._drain_s:
                 self._insisted.set()
-                self._limit_to(STOP_WITHIN_S)
+                self._limit_to(self._stop_within_s)
             return
         self.asked.set()
         emit(Events.REPLICA_STOPPING)
-        self._limit_to(STOP_WITHIN_S + self._drain_s)
+        self._limit_to(self._stop_within_s + self._drain_s)
         if self._start is not None:
             self._start.reschedule(0.0)
 

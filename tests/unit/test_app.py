@@ -3,21 +3,25 @@
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from leaderjob.app import Parts, run_until_asked
+from leaderjob.app import Parts, run_replica, run_until_asked
 from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.keep_running import keep_running
-from leaderjob.shutdown import AskedToStop, Shutdown
+from leaderjob.settings import load_settings
+from leaderjob.shutdown import STOP_WITHIN_S, AskedToStop, Shutdown
+from leaderjob.telemetry.redaction import Redaction
 from tests.support.loop import run_async
+from tests.support.settings import file, leave_alone
 
 
 @pytest.fixture
 def shutdown(monkeypatch: pytest.MonkeyPatch) -> Shutdown:
     """Without the thread that ends the process if it does not stop in time: here that is pytest's."""
     monkeypatch.setattr("leaderjob.shutdown._give_up_after", lambda seconds: None)
-    return Shutdown()
+    return Shutdown(kill_grace_s=0.0)
 
 
 async def never() -> LeaderjobError:
@@ -102,6 +106,40 @@ def test_whoever_asks_twice_has_asked_once(shutdown: Shutdown, caplog: pytest.Lo
     shutdown.ask()
     shutdown.ask()
     assert [record.getMessage() for record in caplog.records] == ["replica_stopping"]
+
+
+def test_a_worker_has_its_grace_within_the_time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    class Limit:
+        def __init__(self, seconds: float) -> None:
+            limits.append(seconds)
+
+        def cancel(self) -> None:
+            """It never rings."""
+
+    monkeypatch.setattr("leaderjob.shutdown._give_up_after", Limit)
+    asked_twice = Shutdown(kill_grace_s=12.0, drain_s=600.0)
+    asked_twice.ask()
+    asked_twice.ask()
+    assert limits == [STOP_WITHIN_S + 12.0 + 600.0, STOP_WITHIN_S + 12.0]
+
+
+def test_the_time_to_stop_is_that_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, float] = {}
+
+    def asked_at_once(**times_s: float) -> Shutdown:
+        told.update(times_s)
+        raise AskedToStop
+
+    monkeypatch.setattr(Shutdown, "on_signals", asked_at_once)
+    leave_alone(tmp_path, monkeypatch)
+    config = file(
+        'etcd.endpoints = ["127.0.0.1:1"]\n[election]\nttl = 60\nmargin = 20\nkill_grace = 12\ndrain = 600'
+    )
+    with pytest.raises(AskedToStop):
+        run_async(run_replica(load_settings(config, {}), Redaction()))
+    assert told == {"kill_grace_s": 12.0, "drain_s": 600.0}
 
 
 def test_a_start_is_cut_short_when_it_is_asked_to_stop(shutdown: Shutdown) -> None:

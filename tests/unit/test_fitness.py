@@ -91,7 +91,7 @@ def test_office_ends_with_the_session_where_work_hangs_on_the_fault(monkeypatch:
 
     class Replica:
         _stepdown = StepDown()
-        _settings = SimpleNamespace(election=SimpleNamespace(drain=0.0))
+        _settings = SimpleNamespace(election=SimpleNamespace(drain=0.0, kill_grace_s=0.3))
         _term = 7
 
         class _fitness:
@@ -102,7 +102,10 @@ def test_office_ends_with_the_session_where_work_hangs_on_the_fault(monkeypatch:
     async def main() -> None:
         session = SimpleNamespace(lose=lost.put_nowait)
         watching = asyncio.ensure_future(Leading._step_down_if_unfit(Replica(), session))  # type: ignore[arg-type]
+        await Replica._stepdown.wait()
+        asked_at = time.monotonic()
         assert "its disk hangs" in await lost.get()
+        assert time.monotonic() - asked_at > 0.3, "a worker may take its grace"
         assert Replica._stepdown.reason == "its disk hangs"
         watching.cancel()
         await asyncio.wait([watching])
