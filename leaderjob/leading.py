@@ -14,6 +14,7 @@ from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.queue import campaign_and_let_pass
 from leaderjob.engine.office import Assignment, Limits, Office
 from leaderjob.engine.stepdown import StepDown, SteppedDown
+from leaderjob.engine.succession import see_all_before
 from leaderjob.engine.term import serve_term
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import (
@@ -289,7 +290,7 @@ class Leading:
             stepdown.ask(_STOPS)
         try:
             self._membership.set(role=Role.LEADER)
-            await self._catch_up(leadership)
+            await see_all_before(self._feed, leadership, stepdown)
             after_ms = (
                 None if leadership.free_at is None else round((boottime() - leadership.free_at) * 1000, 1)
             )
@@ -306,20 +307,6 @@ class Leading:
             # Not before: whoever is next waits for the one write, and not for the other.
             self._membership.set(role=Role.FOLLOWER)
             emit(Events.TERM_ENDED, term=leadership.term.token, reason=leadership.reason)
-
-    async def _catch_up(self, leadership: Leadership) -> None:
-        """Wait until the feed shows all that earlier terms wrote. :raises TermLost: the term ended first."""
-        caught_up = asyncio.ensure_future(
-            self._feed.until(lambda view: view.revision >= leadership.won_revision)
-        )
-        ended = asyncio.ensure_future(leadership.wait_ended())
-        try:
-            await asyncio.wait({caught_up, ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            caught_up.cancel()
-            ended.cancel()
-            await asyncio.gather(caught_up, ended, return_exceptions=True)
-        leadership.check()
 
     def _office(self, leadership: Leadership, history: History, alarm: Alarm, stepdown: StepDown) -> Office:
         results = self._settings.results

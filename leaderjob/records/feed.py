@@ -102,7 +102,7 @@ class Feed:
                 await asyncio.gather(self._following, return_exceptions=True)
 
     async def read_again(self) -> None:
-        """Drop what is followed and list anew: the store is another one. Returns once the view shows it."""
+        """Drop what is followed and list anew: the store is another one, or silent. Returns once the view shows it."""
         old = self.view
         if self._following is not None:
             self._following.cancel()
