@@ -72,8 +72,8 @@ Part = Callable[[], Awaitable[None]]
 class Parts:
     """What a replica does as long as it runs: each part runs until it is cancelled, or has nothing to do.
 
-    ``refused`` returns when, and why, the replica may not go on. ``stopping`` is called when the replica was asked to
-    stop; ``leave`` then returns when it is out of office.
+    ``refused`` returns when, and why, the replica may not go on. When it was asked to stop, ``leave`` and ``stopping``
+    are called; ``out_of_office`` returns when it does not lead.
     """
 
     feed: Part
@@ -82,8 +82,9 @@ class Parts:
     reachability: Part
     service_manager: Part
     refused: Callable[[], Awaitable[LeaderjobError]]
+    leave: Callable[[], None]
     stopping: Callable[[], None]
-    leave: Part
+    out_of_office: Part
 
 
 async def run_replica(settings: Settings, redaction: Redaction) -> None:
@@ -207,8 +208,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         reachability=reachability.run if may_take_over_fast else _nothing,
         service_manager=lambda: systemd.keep_told(lambda: feed.until(lambda view: view.revision > 0)),
         refused=membership.refused,
-        stopping=stopping,
         leave=leading.leave,
+        stopping=stopping,
+        out_of_office=leading.out_of_office,
     )
 
 
@@ -293,10 +295,9 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
         ]
         refusal = await _asked_or_refused(shutdown, parts)
         # Office first, while everything that it needs is still there, and before anything else is done: all wait.
-        leaving = group.create_task(shutdown.unless_insisted(parts.leave()), name="leaving office")
-        await asyncio.sleep(0)
+        parts.leave()
         parts.stopping()
-        await leaving
+        await shutdown.unless_insisted(parts.out_of_office())
         election.cancel()
         await asyncio.wait([election])
         for task in serving:

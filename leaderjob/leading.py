@@ -97,6 +97,7 @@ class Leading:
         self._stepdown: StepDown | None = None
         self._leaving = False
         self._out_of_office = asyncio.Event()
+        self._out_of_office.set()
         self.leadership: Leadership | None = None
         """The term in office, while this replica leads."""
 
@@ -161,13 +162,15 @@ class Leading:
             told = reason
             await asyncio.sleep(_REFUSED_PAUSE_S if refused else _PAUSE_S)
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """Give up office for good, in order: runs under way may end, for as long as the settings allow."""
         self._leaving = True
         if self._stepdown is not None:
-            self._out_of_office.clear()
             self._stepdown.ask(_STOPS)
-            await self._out_of_office.wait()
+
+    async def out_of_office(self) -> None:
+        """Return when this replica does not lead, and its term's work has stopped."""
+        await self._out_of_office.wait()
 
     async def _one_session(self) -> None:
         session = await Session.open(self._etcd, self._timing)
@@ -286,6 +289,7 @@ class Leading:
         )
         self.leadership = leadership
         self._stepdown = stepdown = StepDown()
+        self._out_of_office.clear()
         if self._leaving:
             stepdown.ask(_STOPS)
         try:

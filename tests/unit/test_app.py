@@ -50,7 +50,7 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
         finally:
             ended.append(name)
 
-    async def leave() -> None:
+    async def out_of_office() -> None:
         assert ended == []
         told.append("out of office")
 
@@ -61,12 +61,13 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
         reachability=lambda: part("reachability"),
         service_manager=lambda: part("service manager"),
         refused=never,
+        leave=lambda: told.append("gives up office"),
         stopping=lambda: told.append("stopping"),
-        leave=leave,
+        out_of_office=out_of_office,
     )
     run_async(run_until_asked(shutdown, parts), timeout_s=10)
     assert begun == {name: 2 if name == broken else 1 for name in begun}
-    assert told == ["stopping", "out of office"]
+    assert told == ["gives up office", "stopping", "out of office"]
     assert ended[0] == "election", "office is given up while everything that it needs is there"
     assert sorted(ended) == sorted(begun)
 
@@ -83,7 +84,7 @@ def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shu
         finally:
             told.append("ended")
 
-    async def leave() -> None:
+    async def out_of_office() -> None:
         told.append("out of office")
 
     parts = Parts(
@@ -93,12 +94,13 @@ def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shu
         reachability=forever,
         service_manager=forever,
         refused=refused,
+        leave=lambda: told.append("gives up office"),
         stopping=lambda: told.append("stopping"),
-        leave=leave,
+        out_of_office=out_of_office,
     )
     with pytest.raises(SettingsError, match="another one has this id"):
         run_async(run_until_asked(shutdown, parts), timeout_s=10)
-    assert told == ["stopping", "out of office", *["ended"] * 5]
+    assert told == ["gives up office", "stopping", "out of office", *["ended"] * 5]
 
 
 def test_whoever_asks_twice_has_asked_once(shutdown: Shutdown, caplog: pytest.LogCaptureFixture) -> None:
