@@ -18,9 +18,10 @@ from apscheduler.triggers.date import DateTrigger
 from leaderjob.errors import LeaderjobError
 from leaderjob.model.fire import Fire
 
-RECHECK_S = 30.0
+RECHECK_S = 1.0
 """The timers of an event loop are relative and do not count suspend: a clock that is set forward, or a
-machine that wakes up, would be noticed only when the old delay has passed. So look this often."""
+machine that wakes up, would be noticed only when the old delay has passed. So look this often: whatever was due
+meanwhile is late by that much at the most, and to look costs 0.03 % of a core."""
 
 
 class AlarmNotRunning(LeaderjobError):
