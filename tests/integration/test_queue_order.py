@@ -1,17 +1,9 @@
 """A queue whose consumer does not look before each item: that it needs fewer round trips, and that the order stays."""
 
-import pytest
-
-from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.recipes.queue_head import Head
 from leaderjob.recipes.queue_item import QueueKeys, encode
 from tests.support.queues import Counter
 from tests.support.streams import run_with_streams
-
-
-@pytest.fixture
-def counter(etcd: EmbeddedEtcd, namespace: str) -> Counter:
-    return Counter(etcd.endpoint, namespace)
 
 
 def test_who_takes_alone_looks_once_for_several_items(counter: Counter) -> None:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import AmbiguousWrite, Delete, Etcd, EtcdUnavailable, NoSpace, Put, absent
 from leaderjob.recipes import ClaimLost, Queue, QueueEmpty, Session, SessionLost
 from leaderjob.recipes import receipt as receipts
@@ -17,11 +16,6 @@ from tests.support.streams import run_with_streams
 from tests.support.unanswered import Fate, Unanswered
 
 every_fate = pytest.mark.parametrize("fate", ["done", "never", "later"])
-
-
-@pytest.fixture
-def counter(etcd: EmbeddedEtcd, namespace: str) -> Counter:
-    return Counter(etcd.endpoint, namespace)
 
 
 @asynccontextmanager

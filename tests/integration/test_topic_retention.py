@@ -1,15 +1,146 @@
-"""How much of a topic is kept: what each one asked for, and what is found that nobody understands."""
+"""How much of a topic is kept: what is trimmed, what each one asked for, and what nobody understands."""
 
+import asyncio
 import json
 import math
+import time
+from contextlib import aclosing
+
+import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
-from leaderjob.recipes import Topic
-from leaderjob.recipes.retention import KEEP_COUNT
+from leaderjob.recipes import Missed, Topic
+from leaderjob.recipes.retention import KEEP_COUNT, TRIM_EVERY
 from leaderjob.telemetry.events import Events
+from tests.support.etcd import etcdctl
 from tests.support.hearing import hearing
 from tests.support.streams import run_with_streams
+from tests.support.topics import kept, publish, take
+from tests.support.unanswered import Fate, Unanswered
+
+
+def test_the_oldest_are_trimmed_by_count_and_who_comes_later_is_told_how_many(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            topic = Topic(client, "news", keep_count=3, namespace=namespace)
+            first, second, *_ = await publish(topic, *"12345678")
+            assert await topic.trim() == 5
+            for since, missed in ((0, 5), (first, 4), (second, 3)):
+                async with aclosing(topic.subscribe(since=since)) as messages:
+                    assert await take(messages, 4) == [missed, b"6", b"7", b"8"]
+            async with aclosing(topic.subscribe(last=99)) as messages:
+                assert await take(messages, 3) == [b"6", b"7", b"8"]
+            etcdctl(etcd.endpoint, "compact", str((await client.range("/")).revision))
+            async with aclosing(topic.subscribe(since=first)) as messages:
+                assert await take(messages, 4) == [None, b"6", b"7", b"8"]
+
+    run_with_streams(main())
+
+
+def test_the_oldest_are_trimmed_by_age_and_one_from_the_future_is_not_passed_over(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            topic = Topic(client, "news", keep_s=60, namespace=namespace)
+            now_ms = int(time.time() * 1000)
+            for age_s, name in ((120, "a"), (90, "b"), (-3600, "c"), (120, "d")):
+                await topic.publish(
+                    name.encode(), message_id=f"{now_ms - age_s * 1000:013d}-{age_s % 16:016x}"
+                )
+            await topic.trim()
+            async with aclosing(topic.subscribe(last=9)) as messages:
+                assert await take(messages, 2) == [b"c", b"d"]
+
+    run_with_streams(main())
+
+
+def test_many_publishers_keep_to_the_count_and_trim_now_and_then(
+    etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leaderjob.recipes.retention.TRIM_EVERY_S", 3600.0)
+
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            topics = [Topic(client, "busy", keep_count=10, namespace=namespace) for _ in range(3)]
+            prefix = f"/leaderjob/{namespace}/topics/busy/messages/"
+
+            async def work(topic: Topic) -> None:
+                for number in range(2 * TRIM_EVERY + 1):
+                    await topic.publish(b"%d" % number)
+
+            await asyncio.gather(*(work(topic) for topic in topics))
+            kept = (await client.range(prefix)).kvs
+            record = await client.get(prefix + "trimmed")
+            assert record is not None
+            assert len(kept) - 1 <= 10 + len(topics) * TRIM_EVERY
+            assert record.version <= 5 * len(topics)
+            async with aclosing(topics[0].subscribe(since=0)) as messages:
+                missed = await anext(messages)
+                rest = await take(messages, len(kept) - 1)
+            assert isinstance(missed, Missed)
+            assert missed.count == 3 * (2 * TRIM_EVERY + 1) - len(rest)
+
+    run_with_streams(main())
+
+
+def test_who_asks_for_nothing_keeps_what_others_asked_for(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            many = Topic(client, "news", keep_count=1003, namespace=namespace)
+            await asyncio.gather(*(many.publish(b"%d" % number) for number in range(1005)))
+            plain = Topic(client, "news", namespace=namespace)
+            await plain.publish(b"plain")
+            assert len(await kept(client, namespace)) == 1003
+            assert await plain.trim() == 0
+            await publish(Topic(client, "news", keep_count=3, namespace=namespace), "few")
+            assert await plain.trim() == 0
+            assert len(await kept(client, namespace)) == 3  # and the last one who asked prevails
+            await publish(many, "one", "two")
+            await many.trim()
+            assert await kept(client, namespace) == [b"few", b"one", b"two"]
+            unasked = Topic(client, "others", namespace=namespace)
+            await publish(unasked, "1")
+            assert await client.get(f"/leaderjob/{namespace}/topics/others/keep") is None
+
+    run_with_streams(main())
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"1000", b'{"v": 1, "messages": 0, "seconds": null}', b'{"v": 1, "messages": 1, "seconds": NaN}'],
+)
+def test_nothing_is_trimmed_by_a_record_that_says_nothing_of_how_much_to_keep(
+    etcd: EmbeddedEtcd, namespace: str, damaged: bytes
+) -> None:
+    async def main() -> None:
+        async with Etcd([etcd.endpoint]) as client:
+            topic = Topic(client, "news", namespace=namespace)
+            await publish(topic, "1", "2")
+            await client.put(f"/leaderjob/{namespace}/topics/news/keep", damaged)
+            assert await topic.trim() == 0
+            assert await Topic(client, "news", keep_count=1, namespace=namespace).trim() == 1
+
+    run_with_streams(main())
+
+
+def test_how_much_to_keep_is_told_though_etcd_does_not_answer_at_first(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async def main() -> None:
+        async with Unanswered([etcd.endpoint]) as client:
+            fates: list[Fate] = ["later", "done"]
+            for keep_count, fate in enumerate(fates, start=2):
+                topic = Topic(client, "news", keep_count=keep_count, namespace=namespace)
+                client.fates = [fate]
+                await publish(topic, "1", "2", "3", "4")
+                await topic.trim()
+                assert len(await kept(client, namespace)) == keep_count
+
+    run_with_streams(main())
 
 
 def test_who_asks_for_one_half_of_what_to_keep_leaves_the_other_half(
