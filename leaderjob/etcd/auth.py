@@ -17,7 +17,8 @@ import grpc
 import grpc.aio
 
 from leaderjob.clock import boottime, utcnow
-from leaderjob.etcd.errors import AuthenticationFailed
+from leaderjob.errors import LeaderjobError
+from leaderjob.etcd.errors import AuthenticationFailed, EtcdError
 from leaderjob.etcd.rpc import Stubs, rpc
 from leaderjob.telemetry.events import Events, emit
 
@@ -139,7 +140,11 @@ class Auth:
 
     async def _ask(self, user: User, stubs: Stubs, timeout_s: float) -> Token | None:
         asked_at = boottime()
-        request = rpc.AuthenticateRequest(name=user.name, password=user.password())
+        try:
+            password = user.password()
+        except LeaderjobError as error:  # its file is being exchanged: tried again, as any other trouble is
+            raise EtcdError(str(error)) from error
+        request = rpc.AuthenticateRequest(name=user.name, password=password)
         try:
             response = await stubs.auth.Authenticate(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:

@@ -111,7 +111,8 @@ class Entry:
         if self.create_revision and not self.may_return:
             await delete_own(self._etcd, self.key, self.create_revision, within_s=_WITHDRAW_TIMEOUT_S)
         else:
-            await self._etcd.delete(self.key, repeatable=True, within_s=_WITHDRAW_TIMEOUT_S)
+            # A second try that lands late could hit a key made again; but not where the session is lost anyway.
+            await self._etcd.delete(self.key, repeatable=self.may_return, within_s=_WITHDRAW_TIMEOUT_S)
 
     async def withdraw(self) -> bool:
         """Delete the key if it may be there. Where that cannot be made sure the session is lost, so that its lease takes

@@ -83,8 +83,10 @@ class Registration:
         if task is not None:
             self._left = True
             task.cancel()
-            await asyncio.wait([task])
-            self._wake()
+            try:
+                await asyncio.wait([task])
+            finally:
+                self._wake()
 
     def _check_not_left(self) -> None:
         if self._left:

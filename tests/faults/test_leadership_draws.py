@@ -67,8 +67,8 @@ def test_the_table_tells_how_often_a_term_stayed_how_long_it_took_and_what_was_v
     )
     lines = report.table(FAULTS, [played], {"seed": "7"}).splitlines()
     assert lines[0] == "**3 faults, 1 violations.** seed: 7."
-    assert "| leader killed | 2 | 0 | 10 ms | 12 ms |" in lines
-    assert "| guards killed | 1 | 1 | – | – |" in lines
+    assert "| leader killed | 2 | 0 | 0 | 10 ms | 12 ms |" in lines
+    assert "| guards killed | 1 | 0 | 1 | – | – |" in lines
     assert "- I6: two workers of a job overlap" in lines
 
 

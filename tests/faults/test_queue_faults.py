@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from leaderjob.clock import boottime
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
-from leaderjob.etcd.stream import RawBatch, stream
+from leaderjob.etcd.stream import until_event
 from leaderjob.recipes import ClaimLost, Queue, Session
 from leaderjob.recipes import queue as queue_module
 from tests.faults.harness import lines_to, members
@@ -138,11 +138,11 @@ def test_who_waits_hears_of_an_item_whose_news_etcd_has_compacted(
     async def main() -> None:
         watches = asyncio.Event()
 
-        def telling(*arguments: Any, **options: Any) -> AsyncGenerator[RawBatch, None]:
+        def telling(*arguments: Any, **options: Any) -> Awaitable[None]:
             watches.set()  # so it knows from which revision on
-            return stream(*arguments, **options)
+            return until_event(*arguments, **options)
 
-        monkeypatch.setattr(queue_module, "stream", telling)
+        monkeypatch.setattr(queue_module, "until_event", telling)
         async with (
             Cuttable(own_etcd.endpoint) as proxy,
             consumer([proxy.endpoint]) as (waiting, _),

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from leaderjob.errors import SettingsError
 from leaderjob.etcd import (
     AuthenticationFailed,
     Etcd,
+    EtcdError,
     NobodyKnown,
     PermissionDenied,
     Put,
@@ -102,6 +104,26 @@ def test_a_wrong_password_is_named(asking: SecureEtcd) -> None:
                 await client.get("/mine/key")
         assert caught.value.exit_code == 2
         assert "wrong" not in str(caught.value)
+
+    run_with_streams(main())
+
+
+def test_a_password_that_cannot_be_read_just_now_is_trouble_with_etcd_and_tried_again(
+    asking: SecureEtcd,
+) -> None:
+    """Its file is being exchanged: what goes on in spite of trouble with etcd, a session say, goes on."""
+    problems = [SettingsError("setting 'etcd.password_file': the file is empty")]
+
+    def password() -> str:
+        if problems:
+            raise problems.pop()
+        return PASSWORD
+
+    async def main() -> None:
+        async with Etcd([asking.endpoint], user=User("tester", password)) as client:
+            with pytest.raises(EtcdError, match="is empty"):
+                await client.get("/mine/key")
+            await client.put("/mine/key", b"1")
 
     run_with_streams(main())
 
