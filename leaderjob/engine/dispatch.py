@@ -76,7 +76,8 @@ class Dispatch:
         self._pause_s = 0.0
         ready = run
         while ready.record.outcome is None:
-            await asyncio.sleep(self._pause_s)
+            pause_s, self._pause_s = self._pause_s, 0.0
+            await asyncio.sleep(pause_s)
             if self._office.stepdown.asked:
                 return ready.record
             try:

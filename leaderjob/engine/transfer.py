@@ -8,6 +8,7 @@ from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, modified_at
 from leaderjob.model.member import Priority
 from leaderjob.model.transfer import Transfer
+from leaderjob.records.fenced import Conflict
 from leaderjob.records.view import View
 
 WITHIN_S = 10.0
@@ -71,8 +72,11 @@ async def make_next(office: Office, to: str) -> str | None:
 async def take_back(office: Office) -> None:
     """Ask nobody any more to queue again.
 
-    :raises NotLeader: the term is over. :raises Conflict: somebody else's hand is in it.
+    :raises NotLeader: the term is over.
     """
     found = await office.writer.read(office.keys.transfer)
     if found is not None:
-        await office.writer.commit([modified_at(found.key, found.mod_revision)], [Delete(found.key)])
+        with suppress(
+            Conflict
+        ):  # gone already, by a try without an answer perhaps, or somebody else's by now
+            await office.writer.commit([modified_at(found.key, found.mod_revision)], [Delete(found.key)])

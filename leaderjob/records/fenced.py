@@ -88,6 +88,7 @@ class FencedWriter:
             except (AmbiguousWrite, EtcdUnavailable, NoSpace) as error:
                 # A write that took the last room can be done and told to have found none (etcd #16659).
                 ambiguous = ambiguous or isinstance(error, AmbiguousWrite | NoSpace)
+                refused_at = None
                 self._tell(error, told)
             except EtcdError as refusal:
                 # That the second try was refused says nothing of the first, which may be done yet.

@@ -94,7 +94,7 @@ def test_a_run_that_is_held_back_is_not_under_way_nor_begins_when_the_term_is_to
 ) -> None:
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            held = admitted().begin(token=1, replica="r0", ttl_s=3.0, now=utcnow())
+            held = admitted().begin(token=1, replica="r0", ttl_s=6.0, now=utcnow())
             dispatching = Dispatch(seat.office, assigned("j"))
             with hearing() as heard:
                 carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, held)))

@@ -267,11 +267,11 @@ def no_fires() -> None:
 def never_acts() -> None:
     """Who has won waits for ever for what it takes for news."""
 
-    async def catch_up(self: leading.Leading, leadership: Leadership) -> None:
+    async def see_nothing(feed: Any, leadership: Leadership, stepdown: Any) -> None:
         await leadership.wait_ended()
         leadership.check()
 
-    patch(leading.Leading, "_catch_up", catch_up)
+    patch(leading, "see_all_before", see_nothing)
 
 
 DEFECTS: Mapping[str, Callable[[], None]] = {
