@@ -2,12 +2,12 @@
 
 import asyncio
 import secrets
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from leaderjob.clock import boottime, utcnow
+from leaderjob.engine.artifact_directory import has_entries, make_empty, tidy
 from leaderjob.engine.hold import hold, hold_after_own, unreaped
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.progress import ProgressWriter
@@ -30,7 +30,6 @@ from leaderjob.telemetry.trace import Trace
 _FIRST_BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
 _HAND_OVER_TIMEOUT_S = 2.0
-_TIDY_WITHIN_S = 5.0
 _FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.ABANDONED)
 
 
@@ -155,7 +154,7 @@ class Dispatch:
         artifact_dir = directory / f"artifact-{secrets.token_hex(4)}"
         try:
             # Before the attempt is recorded: from then on whoever finds it unfinished takes its leader for lost.
-            problem = await asyncio.to_thread(_make_empty, artifact_dir)
+            problem = await asyncio.to_thread(make_empty, artifact_dir)
             with office.attestation() as attest:
                 async with WorkerAhead(
                     log_path=directory / "output.log",
@@ -170,10 +169,23 @@ class Dispatch:
                     if office.stepdown.asked:
                         return settled
                     self._idle.clear()
-                    begun = await self._begin(settled, attest)
+                    begun = await self._begin_or_hand_over(settled, attest)
                     return await self._work(begun, artifact_dir, worker, problem)
         finally:
-            await _tidy(artifact_dir)
+            await tidy(artifact_dir)
+
+    async def _begin_or_hand_over(self, run: Stored[Run], attest: Attestation | None) -> Stored[Run]:
+        """Where it is cancelled, etcd may record the attempt all the same; then nobody has to wait for its workers."""
+        beginning = asyncio.ensure_future(self._begin(run, attest))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            await asyncio.wait([beginning], timeout=_HAND_OVER_TIMEOUT_S)
+            if beginning.done() and not beginning.cancelled() and beginning.exception() is None:
+                await self._hand_over(beginning.result())
+            raise
+        finally:
+            beginning.cancel()
 
     async def _begin(self, run: Stored[Run], attest: Attestation | None) -> Stored[Run]:
         office = self._office
@@ -293,7 +305,7 @@ class Dispatch:
         gone = self._workers_gone
         # The attempt is over with its worker; what becomes of the result is a matter of the run.
         ended = run.record.end_attempt(Outcome.SUCCEEDED, now=utcnow(), workers_gone=gone)
-        if end.result is None and not await asyncio.to_thread(_has_entries, artifact_dir):
+        if end.result is None and not await asyncio.to_thread(has_entries, artifact_dir):
             return await self._write(run, ended.finish(Outcome.SUCCEEDED, now=utcnow()))
         try:
             done = await publish(self._office, replace(run, record=ended), artifact_dir, end.result)
@@ -370,27 +382,3 @@ def _late_s(run: Run) -> float | None:
     if run.fire_time is None or len(run.attempts) != 1:
         return None
     return round(max(0.0, (run.attempts[0].started - run.fire_time).total_seconds()), 3)
-
-
-def _make_empty(directory: Path) -> str | None:
-    """Make the directory, empty; why that is impossible, or None."""
-    try:
-        if directory.exists():
-            shutil.rmtree(directory)
-        directory.mkdir(parents=True)
-    except OSError as error:
-        return (
-            f"the attempt's directory {directory} cannot be made: {error.strerror or error}. Free space on the leader's "
-            "disk, or mend what is in its state directory"
-        )
-    return None
-
-
-async def _tidy(directory: Path) -> None:
-    """Remove it, and wait for that; but not on a disk that hangs, for it must not keep a term from ending."""
-    removing = asyncio.ensure_future(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
-    await asyncio.wait([removing], timeout=_TIDY_WITHIN_S)
-
-
-def _has_entries(directory: Path) -> bool:
-    return directory.is_dir() and any(directory.iterdir())

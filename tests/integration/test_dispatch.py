@@ -104,6 +104,33 @@ def test_a_result_that_etcd_is_away_for_waits_and_is_published_without_another_a
     run_with_streams(main())
 
 
+def test_an_attempt_that_is_cancelled_while_its_beginning_is_on_its_way_is_handed_over(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+            written, answered = asyncio.Event(), asyncio.Event()
+
+            async def be_late() -> None:
+                written.set()
+                await answered.wait()
+
+            seat.writer.after = be_late
+            dispatching = Dispatch(seat.office, assigned("j"))
+            carrying_out = asyncio.create_task(dispatching.carry_out(await stored(seat, admitted())))
+            await written.wait()
+            carrying_out.cancel()
+            await asyncio.sleep(0)
+            answered.set()
+            await asyncio.wait([carrying_out])
+            assert carrying_out.cancelled()
+            assert not dispatching.busy
+            (attempt,) = (await read(seat, "r")).record.attempts
+            assert (attempt.outcome, attempt.workers_gone) == (Outcome.ABANDONED, True)
+
+    run_with_streams(main())
+
+
 def test_a_result_whose_staging_got_no_answer_is_staged_once(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
