@@ -17,7 +17,7 @@ from leaderjob.engine.office import Assignment
 from leaderjob.model.command import Command
 from leaderjob.model.ids import fire_id
 from leaderjob.model.job import Timetable
-from leaderjob.model.run import Cause, Outcome, Run, State
+from leaderjob.model.run import Outcome, State
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
@@ -25,13 +25,8 @@ from leaderjob.telemetry.events import Events
 from tests.support.cuttable import Cuttable
 from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
+from tests.support.runs import admitted
 from tests.support.streams import run_with_streams
-
-
-def admitted() -> Run:
-    return Run(
-        id="r", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow(), params={"value": 1}
-    )
 
 
 @asynccontextmanager

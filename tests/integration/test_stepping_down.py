@@ -13,38 +13,16 @@ from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine import dispatch
 from leaderjob.engine.dispatch import Dispatch
-from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.office import Office
 from leaderjob.engine.preference import give_way
 from leaderjob.execution.attempt import AttemptEnd
 from leaderjob.model.member import Candidate, Member, Priority, Role
-from leaderjob.model.run import Cause, Outcome, Run, State
-from leaderjob.records.stored import Stored
+from leaderjob.model.run import Outcome
 from leaderjob.telemetry.events import Events
 from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated
+from tests.support.runs import admitted, outcomes, stored, with_policy
 from tests.support.streams import run_with_streams
-
-
-def admitted() -> Run:
-    return Run(
-        id="r", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow(), params={"value": 1}
-    )
-
-
-async def stored(seat: Seat, run: Run) -> Stored[Run]:
-    key = seat.keys.run(run.job, run.id)
-    revision = await seat.outside.put(key, run.to_bytes())
-    return Stored(key, run, revision, revision)
-
-
-def with_retries(retries: int) -> Assignment:
-    assignment = assigned("j")
-    policy = assignment.spec.policy.model_copy(update={"retries": retries})
-    return replace(assignment, spec=assignment.spec.model_copy(update={"policy": policy}))
-
-
-def outcomes(run: Run) -> list[Outcome | None]:
-    return [attempt.outcome for attempt in run.attempts]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *, retry_after_s: float, meanwhile: Callable[[], None]) -> None:
@@ -63,7 +41,7 @@ def test_a_run_that_waits_for_its_retry_is_not_under_way(
 ) -> None:
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            dispatching = Dispatch(seat.office, with_retries(9))
+            dispatching = Dispatch(seat.office, with_policy(retries=9))
             busy: list[bool] = []
             failing(monkeypatch, retry_after_s=3600.0, meanwhile=lambda: busy.append(dispatching.busy))
             with hearing() as heard:
@@ -83,7 +61,9 @@ def test_no_retry_begins_when_the_term_is_to_step_down(
     async def main() -> None:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
             failing(monkeypatch, retry_after_s=0.0, meanwhile=lambda: seat.office.stepdown.ask("the test"))
-            left = await Dispatch(seat.office, with_retries(9)).carry_out(await stored(seat, admitted()))
+            left = await Dispatch(seat.office, with_policy(retries=9)).carry_out(
+                await stored(seat, admitted())
+            )
             assert (left.outcome, outcomes(left)) == (None, [Outcome.FAILED])
 
     run_with_streams(main())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from leaderjob.results.store import Store
+from tests.support.activations import Place
 from tests.support.transfers import Bench
 
 
@@ -25,3 +26,11 @@ def leader(bench: Bench) -> Store:
 @pytest.fixture
 def follower(bench: Bench) -> Store:
     return bench.store("follower")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path / "store")
+    made.add(1, 2, 3)
+    yield made
+    made.store.close()
