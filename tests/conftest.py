@@ -1,6 +1,7 @@
 """Fixtures that many tests share, and two rules: nothing is skipped in CI, no process is left behind."""
 
 import asyncio
+import inspect
 import os
 import secrets
 from collections.abc import Generator, Iterator
@@ -11,6 +12,7 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from tests.support import etcd as servers
 from tests.support import leaks
+from tests.support.streams import run_with_streams
 
 _SESSION_MARK = pytest.StashKey[str]()
 _LEFT_OVER = pytest.StashKey[list[leaks.LeftOver]]()
@@ -54,6 +56,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # A worker of pytest-xdist has the mark of the session that started it, which looks when all have ended.
     if not hasattr(config, "workerinput"):
         config.stash[_SESSION_MARK] = leaks.mark_session()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine in an event loop of its own, and fail it if it leaves tasks behind.
+
+    It may take a minute, or what ``@pytest.mark.timeout_s(seconds)`` says.
+    """
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    marker = pyfuncitem.get_closest_marker("timeout_s")
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
+    run_with_streams(pyfuncitem.obj(**arguments), timeout_s=marker.args[0] if marker else 60.0)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
