@@ -21,13 +21,13 @@ import grpc.aio
 
 from leaderjob.clock import utcnow
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
-from leaderjob.etcd import Etcd, EtcdError, KeyValue, Put, User, absent
+from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
 from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.maintenance import Health, check_health
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
 from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
-from leaderjob.model.run import Run, State
+from leaderjob.model.run import Progress, Run, State
 from leaderjob.records.feed import Changes, read_feed
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.narrate import Narrator, leader_facts, stamp
@@ -114,7 +114,7 @@ class Client:
         return {
             "namespace": self.keys.namespace,
             "leader": leader,
-            "next": [stored.record.replica for stored in view.queue if stored.key != _key(view.leader_key)],
+            "next": _next_in_line(view, leader),
             "members": [_member_facts(view, replica) for replica in sorted(view.members)],
             "jobs": [_job_facts(view, job) for job in sorted(view.specs)],
             "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
@@ -198,15 +198,33 @@ class Client:
         await self._give(command, f"{leader['replica']} does not give up office", timeout_s)
         return int(leader["token"])
 
-    async def wait_for_run(self, job: str, run: str) -> Run:
-        """The run, once it is over."""
+    async def follow_run(self, job: str, run: str) -> AsyncGenerator[tuple[Run, Progress | None], None]:
+        """The run and how far its latest attempt is, now and whenever either changes; ends once the run is over.
+
+        :raises NotFound: there is no such run, or no longer.
+        """
+        shown = None
         async with aclosing(self.follow()) as batches:
             async for _, view in batches:
                 stored = view.get(Kind.RUN, job, run)
-                if stored is not None and stored.record.state is State.DONE:
-                    record: Run = stored.record
-                    return record
-        raise AssertionError("a feed does not end")
+                if stored is None:
+                    raise NotFound(
+                        f"job {job!r} has no run {run!r}: 'leaderjob runs {job}' lists those on record"
+                    )
+                record: Run = stored.record
+                found = record, view.progress(job, run)
+                if found != shown:
+                    shown = found
+                    yield found
+                if record.state is State.DONE:
+                    return
+
+    async def wait_for_run(self, job: str, run: str) -> Run:
+        """The run, once it is over. :raises NotFound: there is no such run, or no longer."""
+        async with aclosing(self.follow_run(job, run)) as states:
+            async for record, _ in states:
+                last = record
+        return last
 
     async def query(
         self,
@@ -270,8 +288,11 @@ class Client:
         )
 
 
-def _key(kv: KeyValue | None) -> str | None:
-    return kv.key if kv is not None else None
+def _next_in_line(view: View, leader: Mapping[str, Any] | None) -> list[str]:
+    """The candidates behind the leader, each once: a restarted replica may have two keys until the old lease ends."""
+    leading = leader["replica"] if leader is not None and not leader.get("foreign") else None
+    standing = [stored.record.replica for stored in view.queue]
+    return [replica for replica in dict.fromkeys(standing) if replica != leading]
 
 
 def _command(kind: CommandKind, **fields: Any) -> Command:
@@ -365,6 +386,7 @@ def _job_facts(view: View, job: str) -> dict[str, Any]:
     return {
         "name": job,
         "schedule": list(spec.schedule),
+        "time_zone": spec.time_zone,
         "schedule_error": spec.schedule_error,
         "overridden": list(spec.overridden),
         "enabled": spec.enabled,

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from leaderjob.cli.output import ago, print_json, print_table
+from leaderjob.cli.output import ago, print_json
+from leaderjob.cli.table import Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.clock import utcnow
 from leaderjob.connecting import connect
@@ -93,7 +94,7 @@ def history(*, etcd: str | None, namespace: str | None, config: Path | None, as_
         print_json([entry.model_dump(mode="json", exclude={"v", "id"}) for entry in entries])
         return
     print_table(
-        ["NUMBER", "WHEN", "BY", "WHAT"],
+        ["NUMBER", "WHEN", "BY", Column("WHAT", prose=True)],
         [[str(entry.number), ago(entry.at), entry.by, entry.what] for entry in entries],
     )
 

@@ -187,5 +187,5 @@ def _check_search_is_installed() -> None:
         import tantivy  # noqa: F401, PLC0415 - to say what is missing before anything is started
     except ImportError:
         raise SettingsError(
-            "the demo builds its index with tantivy, which is not installed: pip install 'leaderjob[demo]'"
+            "the demo builds its index with tantivy, which is not installed: pip install tantivy"
         ) from None

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from leaderjob.cli.prose import print_prose
 from leaderjob.errors import LeaderjobError
 from leaderjob.version import __version__
 
@@ -85,7 +86,7 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return _USAGE
     except LeaderjobError as error:
-        click.echo(f"leaderjob: {error}", err=True)
+        print_prose(f"leaderjob: {error}", err=True)
         return error.exit_code
     except BaseExceptionGroup as group:
         ours, others = group.split(LeaderjobError)
@@ -102,6 +103,6 @@ def _tell(errors: BaseExceptionGroup[LeaderjobError]) -> int:
         if isinstance(error, BaseExceptionGroup):
             codes.append(_tell(error))
         else:
-            click.echo(f"leaderjob: {error}", err=True)
+            print_prose(f"leaderjob: {error}", err=True)
             codes.append(error.exit_code)
     return codes[0]

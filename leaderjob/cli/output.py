@@ -1,37 +1,18 @@
-"""How data is printed: JSON for scripts, tables for people, no colour where nobody looks."""
+"""How values are printed: JSON for scripts, sizes and times for people."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from leaderjob.durations import format_duration
+from leaderjob.model.run import Outcome
 
 
 def print_json(value: Any) -> None:
     """One JSON value on one line, at once."""
     click.echo(json.dumps(value, ensure_ascii=False))
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))  # not as strings: rich would take [word] and :word: for its own
-    # Piped, a table must not be cut at some assumed width.
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=500, soft_wrap=True)
-    # Not printed by rich, which ends the program where nobody reads any more.
-    with console.capture() as rendered:
-        console.print(table)
-    click.echo(rendered.get(), nl=False)
 
 
 def format_size(size_bytes: int) -> str:
@@ -41,6 +22,24 @@ def format_size(size_bytes: int) -> str:
     if size_bytes < 1024**3:
         return f"{size_bytes / 1024**2:.0f} MiB"
     return f"{size_bytes / 1024**3:.1f} GiB"
+
+
+def colour_of(outcome: str | None) -> str | None:
+    """The colour of a run's outcome: red where work is missing, yellow where it was never begun."""
+    match outcome:
+        case None | Outcome.SUPERSEDED | Outcome.CANCELLED:
+            return None
+        case Outcome.SUCCEEDED:
+            return "green"
+        case Outcome.SKIPPED | Outcome.MISSED:
+            return "yellow"
+        case _:
+            return "red"
+
+
+def format_share(done: float, total: float) -> str:
+    """How much of ``total`` is done, for people: ``31 %``; the bare count where the total is not known."""
+    return f"{100 * done / total:.0f} %" if total > 0 else f"{done:,.0f}"
 
 
 def ago(stamp: str | datetime | None) -> str:

@@ -10,7 +10,8 @@ import click
 
 from leaderjob.cli.foreground import run_in_order
 from leaderjob.cli.held_command import GRACE_S, run_while_held
-from leaderjob.cli.output import print_json, print_table
+from leaderjob.cli.output import print_json
+from leaderjob.cli.table import Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.durations import parse_duration_s
@@ -179,7 +180,7 @@ def dead(*, etcd: str | None, namespace: str | None, config: Path | None, name: 
     found = _with_view(target, name, letters)
     rows = [(item.id, str(item.tries), item.value.decode(errors="backslashreplace")) for item in found]
     if not as_json:
-        print_table(("id", "tries", "value"), rows)
+        print_table(["ID", "TRIES", "VALUE"], rows)
         return
     for item, (_, _, shown) in zip(found, rows, strict=True):
         print_json({"id": item.id, "tries": item.tries, "value": shown})
@@ -215,7 +216,7 @@ def foreign(
     if as_json:
         print_json(found)
     else:
-        print_table(("key", "why"), sorted(found.items()))
+        print_table(["KEY", Column("WHY", prose=True)], sorted(found.items()))
 
 
 class _CommandFailed(LeaderjobError):

@@ -5,13 +5,27 @@ from pathlib import Path
 
 import click
 
-from leaderjob.cli.output import ago, print_json, print_table
+from leaderjob.cli.output import ago, colour_of, print_json
+from leaderjob.cli.table import Cell, Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.client import run_facts
 from leaderjob.durations import format_duration
 from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Run
 from leaderjob.recipes.config_path import format_path
+
+_COLUMNS = (
+    "JOB",
+    "RUN",
+    Column("CAUSE", optional=3),
+    Column("CREATED", optional=1),
+    Column("TOOK", optional=4),
+    Column("LEADER", optional=5),
+    Column("TOKEN", optional=6),
+    "OUTCOME",
+    Column("VERSION", optional=2),
+    Column("REASON", prose=True),
+)
 
 
 @click.command()
@@ -37,7 +51,7 @@ def runs(
         print_json([run_facts(run) for run in found])
         return
     print_table(
-        ["JOB", "RUN", "CAUSE", "CREATED", "TOOK", "LEADER", "TOKEN", "OUTCOME", "VERSION", "REASON"],
+        _COLUMNS,
         [_row(run) for run in found],
     )
     for spec in specs:
@@ -57,7 +71,7 @@ async def _fetch(target: Target, job: str | None) -> tuple[list[Run], list[JobSp
     return runs, [stored.record for _, stored in sorted(specs.items())]
 
 
-def _row(run: Run) -> list[str]:
+def _row(run: Run) -> list[str | Cell]:
     attempt = run.attempt
     took = format_duration((run.ended - run.created).total_seconds()) if run.ended and attempt else ""
     several = f" ({run.fires.count} fires)" if run.fires else ""
@@ -69,7 +83,7 @@ def _row(run: Run) -> list[str]:
         took,
         attempt.replica if attempt else "",
         str(attempt.token) if attempt else "",
-        (run.outcome or run.state) + several,
+        Cell((run.outcome or run.state) + several, colour_of(run.outcome)),
         f"v{run.version}" if run.version else "",
         run.reason or "",
     ]

@@ -11,7 +11,8 @@ import click
 
 from leaderjob.cli.foreground import run_in_order
 from leaderjob.cli.held_command import Duration, timing_of
-from leaderjob.cli.output import print_json, print_table
+from leaderjob.cli.output import print_json
+from leaderjob.cli.table import print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.connecting import connect
 from leaderjob.etcd import Etcd, EtcdError, EventKind, HistoryWentBack
@@ -201,7 +202,7 @@ def list_(
         print_json([_fields(service, each) for service, each in instances])
     elif instances:
         rows = [(service, each.address, _shown(each.metadata)) for service, each in instances]
-        print_table(("service", "address", "metadata"), rows)
+        print_table(("SERVICE", "ADDRESS", "METADATA"), rows)
     if name is not None and not instances:
         click.echo(f"no instance of {name} is registered", err=True)
         return _NOT_FOUND

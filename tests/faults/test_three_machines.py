@@ -45,6 +45,7 @@ def on(machine: Machine, text: str) -> str:
     text = "\n".join(lines).replace(
         "/opt/leaderjob/venv/bin/leaderjob", f"{shlex.quote(sys.executable)} -m leaderjob"
     )
+    text = text.replace("cd /opt/leaderjob", f"cd {shlex.quote(str(machine.directory))}")
     for folder in ("/etc/leaderjob", "/etc/etcd", "/var/lib"):
         text = text.replace(folder, str(machine.directory) + folder)
     return text

@@ -12,8 +12,9 @@ import pytest
 
 from leaderjob.model.run import Outcome
 from tests.support.commands import environment, leaderjob
+from tests.support.etcd import etcdctl
 from tests.support.loop import run_async
-from tests.support.secure_etcd import SecureEtcd
+from tests.support.secure_etcd import ROOT_PASSWORD, SecureEtcd
 
 _PAGE = Path(__file__).parents[2] / "docs" / "etcd.md"
 
@@ -24,20 +25,21 @@ def etcd_of_the_page(tmp_path: Path) -> Iterator[SecureEtcd]:
     server = SecureEtcd(tmp_path / "etcd")
     run_async(server.start())
     try:
-        server.enable_users()
         for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text(), re.DOTALL):
             for line in block.splitlines():
-                if line.startswith("etcdctl ") and line != "etcdctl auth enable":
-                    run(server, shlex.split(line)[1:])
+                if line.startswith("etcdctl "):
+                    etcdctl(server.endpoint, *answered(shlex.split(line)[1:]))
         yield server
     finally:
         server.kill()
 
 
-def run(server: SecureEtcd, arguments: list[str]) -> None:
-    if arguments[:2] == ["user", "add"]:
-        arguments = [*arguments[:2], f"{arguments[2]}:{arguments[2]}-password"]
-    server.as_root(*arguments)
+def answered(arguments: list[str]) -> list[str]:
+    """The arguments of a line of the page, with the password that etcdctl asks for at a terminal."""
+    if arguments[:2] != ["user", "add"]:
+        return arguments
+    (user,) = arguments[2:]
+    return ["user", "add", f"{user}:{ROOT_PASSWORD if user == 'root' else user + '-password'}"]
 
 
 def told(server: SecureEtcd, user: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -15,6 +15,7 @@ from leaderjob.model.run import Outcome
 from tests.support.commands import Lines, leaderjob, said
 from tests.support.etcd import packaged
 from tests.support.replicas import Cluster, told
+from tests.support.terminal import Terminal
 
 RESULTS, FAILING = "tests.support.jobs.results", "tests.support.jobs.failing"
 _EVENTS = {
@@ -107,6 +108,19 @@ def test_a_trigger_prints_the_run_and_does_not_wait_unless_asked(cluster: Cluste
     assert run.keys() == {"job", "run"}
     gate.touch()
     assert cluster.ended("reports", run["run"]).outcome is Outcome.SUCCEEDED
+
+
+def test_ctrl_c_ends_the_waiting_for_a_run_and_not_the_run(cluster: Cluster, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    arguments = ["trigger", "reports", "--params", json.dumps({"gate": str(gate)}), "--wait"]
+    with Terminal(*arguments, "--etcd", cluster.endpoint, "--namespace", cluster.namespace) as terminal:
+        run = terminal.until(r"run (\S+) of reports was admitted")[1]
+        terminal.until("running.*\u2501")  # the bar
+        terminal.type("\x03")
+        terminal.until(rf"run {run} goes on; 'leaderjob runs reports' shows how it ends")
+        assert terminal.wait() == 130
+    gate.touch()
+    assert cluster.ended("reports", run).outcome is Outcome.SUCCEEDED
 
 
 def test_a_trigger_that_waits_exits_with_1_where_the_run_fails(cluster: Cluster) -> None:

