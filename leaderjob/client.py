@@ -57,10 +57,9 @@ class NoAnswer(LeaderjobError):
 class Client:
     """One namespace of an etcd cluster, and the replicas in it.
 
-    :param endpoints: etcd's, ``HOST:PORT`` each.
-    :param certificates: TLS to etcd, by these. :param user: whom etcd knows us as, where it asks.
+    :param endpoints: etcd's; ``certificates``, ``user`` and ``allow_plaintext_password``: see :class:`Etcd`.
     :param replica_certificates: what is shown to replicas that demand certificates.
-    :raises SettingsError: an endpoint is none, or a certificate cannot be used.
+    :raises SettingsError: see :class:`Etcd`.
     """
 
     def __init__(
@@ -70,11 +69,14 @@ class Client:
         *,
         certificates: CertificateFiles | None = None,
         user: User | None = None,
+        allow_plaintext_password: bool = False,
         replica_certificates: CertificateFiles | None = None,
     ) -> None:
         self.keys = Keys(namespace)
-        self._connect = partial(Etcd, certificates=certificates, user=user)
-        self._etcd = self._connect(endpoints)
+        connect = partial(Etcd, user=user, allow_plaintext_password=allow_plaintext_password)
+        self._etcd = connect(endpoints, certificates=certificates)
+        # Single members are asked by their addresses, which no longer say https://.
+        self._connect = partial(connect, certificates=self._etcd.connection.certificates)
         self._replica_certificates = replica_certificates
 
     async def __aenter__(self) -> Self:
@@ -328,7 +330,7 @@ def _channel(address: str, certificates: CertificateFiles | None) -> Any:
     options = (("grpc.enable_http_proxy", 0),)
     if certificates is None:
         return grpc.aio.insecure_channel(address, options=options)
-    pem = certificates.read()
+    pem = certificates.read_for_client()
     credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
     return grpc.aio.secure_channel(address, credentials, options=options)
 

@@ -25,6 +25,7 @@ def connect(
         call_timeout_s=call_timeout_s,
         certificates=etcd_certificates(settings),
         user=etcd_user(settings, on_secret=on_secret),
+        allow_plaintext_password=settings.allow_plaintext_password,
     )
 
 

@@ -4,11 +4,13 @@ What gRPC says of a key that does not fit its certificate is a failed handshake,
 other side. So files are checked here, by OpenSSL, before anybody uses them.
 """
 
+import os
+import re
 import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,6 +19,15 @@ from leaderjob.errors import SettingsError
 from leaderjob.telemetry.events import Events, emit
 
 T = TypeVar("T")
+
+_SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS, the BSDs
+)
+"""Where systems keep the authorities that they trust. A Python that was built elsewhere looks for them elsewhere."""
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +67,16 @@ class CertificateFiles:
             _check_pair(self.cert, self.key)
         return pem
 
+    def read_for_client(self) -> Pem:
+        """As :meth:`read`, and where there is no ``ca``, with the authorities that the system trusts: gRPC would take
+        a list of its own. :raises SettingsError: see there; or this system has no authorities."""
+        pem = self.read()
+        return pem if pem.ca is not None else replace(pem, ca=system_authorities())
+
     def client_context(self) -> ssl.SSLContext:
-        """For connections that we open. :raises SettingsError: see :meth:`read`."""
-        self.read()
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self.ca)
+        """For connections that we open. :raises SettingsError: see :meth:`read_for_client`."""
+        authorities = self.read_for_client().ca or b""
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=_certificates(authorities))
         if self.cert is not None:
             context.load_cert_chain(self.cert, self.key)
         return context
@@ -101,7 +118,8 @@ class CertificateFiles:
 
     def stamp(self) -> tuple[tuple[int, int] | None, ...]:
         """Another value when a file was exchanged. One that is missing just now has None."""
-        return tuple(_stamp(path) for path in (self.ca, self.cert, self.key) if path is not None)
+        authorities = self.ca or _system_bundle()
+        return tuple(_stamp(path) for path in (authorities, self.cert, self.key) if path is not None)
 
 
 class Fresh(Generic[T]):
@@ -134,6 +152,46 @@ class Fresh(Generic[T]):
                 else:
                     emit(Events.CERTIFICATES_CHANGED, certificate=self.files.cert or self.files.ca)
             return self._made
+
+
+def system_authorities() -> bytes:
+    """The certificates (PEM) of the authorities that this system trusts: those in ``SSL_CERT_FILE`` or
+    ``SSL_CERT_DIR`` where these variables are set, as OpenSSL has it.
+
+    :raises SettingsError: there are none.
+    """
+    bundle = _system_bundle()
+    if bundle is not None:
+        where, files = str(bundle), [bundle]
+    else:
+        directory = ssl.get_default_verify_paths().capath
+        where, files = str(directory), sorted(Path(directory).glob("*")) if directory else []
+    try:
+        found = b"\n".join(_certificates(file.read_bytes()).encode() for file in files if file.is_file())
+    except OSError as error:
+        raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not found.strip():
+        raise SettingsError(
+            f"this system has no certificates of authorities ({where} has none): install ca-certificates, set "
+            "SSL_CERT_FILE, or give ca, the certificate of the authority that signed the server's"
+        )
+    return found
+
+
+def _system_bundle() -> Path | None:
+    """The file with the system's authorities; None: they are in a directory, or there are none."""
+    set_file = os.environ.get("SSL_CERT_FILE")
+    if set_file:
+        return Path(set_file)
+    if os.environ.get("SSL_CERT_DIR"):
+        return None
+    default = ssl.get_default_verify_paths().cafile
+    return next((Path(path) for path in (default, *_SYSTEM_BUNDLES) if path and Path(path).is_file()), None)
+
+
+def _certificates(pem: bytes) -> str:
+    """The certificates alone: comments beside them need not be ASCII."""
+    return "\n".join(found.decode("ascii") for found in _CERTIFICATE.findall(pem))
 
 
 def _content(path: Path | None) -> bytes | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from leaderjob.cli.target import target_options
+from leaderjob.cli.target import plaintext_flag, target_options
 from leaderjob.embedded.running import read_running
 from leaderjob.settings import Loaded, Settings, load_with_origins
 
@@ -17,6 +17,7 @@ _SETTING_OF = {
     "replica_id": "replica.id",
     "etcd": "etcd.endpoints",
     "namespace": "etcd.namespace",
+    "allow_plaintext_password": "etcd.allow_plaintext_password",
     "jobs": "jobs",
     "ttl": "election.ttl",
     "state_dir": "replica.state_dir",
@@ -89,6 +90,7 @@ def load_replica_settings(config: Path | None, given: Mapping[str, Any]) -> Conf
     for name, value in given.items():
         group, _, setting = _SETTING_OF[name].rpartition(".")
         (flags.setdefault(group, {}) if group else flags)[setting] = value
+    flags.setdefault("etcd", {}).update(plaintext_flag())
     loaded = load_with_origins(config, flags)
     demo = read_running()
     if loaded.settings.etcd.endpoints or demo is None:

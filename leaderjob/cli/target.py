@@ -16,6 +16,8 @@ from leaderjob.tls import CertificateFiles
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
+_PLAINTEXT = f"{__name__}.allow_plaintext_password"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -38,24 +40,48 @@ class Target:
             self.namespace,
             certificates=etcd_certificates(self.etcd),
             user=etcd_user(self.etcd),
+            allow_plaintext_password=self.etcd.allow_plaintext_password,
             replica_certificates=self.replicas,
         )
 
 
 def target_options(command: CommandT) -> CommandT:
-    """``--etcd``, ``--namespace``, ``--config``: what every command that talks to etcd takes."""
+    """``--etcd``, ``--namespace``, ``--config``, …: what every command that talks to etcd takes."""
     for option in (
+        click.option(
+            "--allow-plaintext-password",
+            is_flag=True,
+            expose_value=False,
+            callback=_remember_plaintext,
+            help="Send etcd's password unencrypted over a network, too.",
+        ),
         click.option("--config", type=click.Path(path_type=Path), help="The settings file [leaderjob.toml]."),
         click.option("--namespace", help="All keys are below /leaderjob/NAMESPACE/ [default]."),
-        click.option("--etcd", metavar="HOST:PORT[,…]", help="etcd's endpoints [those of a running demo]."),
+        click.option(
+            "--etcd", metavar="ENDPOINT[,…]", help="etcd's HOST:PORT or https://HOST:PORT [a running demo's]."
+        ),
     ):
         command = option(command)
     return command
 
 
+def plaintext_flag() -> dict[str, bool]:
+    """The setting of ``--allow-plaintext-password``, if the command that runs was given that."""
+    context = click.get_current_context(silent=True)
+    allowed = context is not None and context.meta.get(_PLAINTEXT)
+    return {"allow_plaintext_password": True} if allowed else {}
+
+
+def _remember_plaintext(context: click.Context, _: click.Parameter, given: bool) -> None:
+    # Beside the parameters: a user has a name and a password from the settings alone, so hardly any command needs it.
+    if given:
+        context.meta[_PLAINTEXT] = True
+
+
 def find_target(etcd: str | None, namespace: str | None, config: Path | None) -> Target:
     """:raises SettingsError: no etcd is named, and no demo is running."""
-    settings = load_settings(config, {"etcd": {"endpoints": etcd, "namespace": namespace}})
+    given = {"endpoints": etcd, "namespace": namespace, **plaintext_flag()}
+    settings = load_settings(config, {"etcd": given})
     if settings.etcd.endpoints:
         return Target(settings.etcd, replica_certificates(settings.tls))
     demo = read_running()

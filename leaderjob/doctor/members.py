@@ -24,6 +24,7 @@ async def check_members(settings: EtcdSettings) -> list[Finding]:
             settings.namespace,
             certificates=etcd_certificates(settings),
             user=etcd_user(settings),
+            allow_plaintext_password=settings.allow_plaintext_password,
         ) as client:
             view = await client.view()
     except LeaderjobError:

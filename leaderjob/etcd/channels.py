@@ -36,7 +36,9 @@ class Channels:
     """
 
     def __init__(self, certificates: CertificateFiles | None) -> None:
-        self._certificates = Fresh(certificates, CertificateFiles.read) if certificates is not None else None
+        self._certificates = (
+            Fresh(certificates, CertificateFiles.read_for_client) if certificates is not None else None
+        )
         self._pem = self._certificates.get() if self._certificates is not None else None
         self._in_use: dict[str, Channel] = {}
         self._retired: set[Channel] = set()

@@ -20,11 +20,16 @@ _RANGE_TRIES = 5
 class Etcd:
     """An etcd cluster, by its endpoints.
 
-    :param endpoints: ``HOST:PORT`` each; the first that answers is used, the others when it fails.
+    :param endpoints: ``HOST:PORT``, ``http://HOST:PORT``, ``https://HOST:PORT`` or ``unix:///PATH`` each; the first
+        that answers is used, the others when it fails.
     :param call_timeout_s: the deadline of one try of a call.
-    :param certificates: TLS, by these; None: nothing is encrypted.
+    :param certificates: TLS with these. Without them ``https://`` means TLS with the system's authorities, and all
+        else is not encrypted.
     :param user: whom etcd knows us as, where it asks.
-    :raises SettingsError: an endpoint is none, or a certificate cannot be used.
+    :param allow_plaintext_password: send the password of ``user`` unencrypted over a network, too. Without this it is
+        only sent over TLS, to loopback addresses and to Unix sockets.
+    :raises SettingsError: an endpoint is not valid, a certificate cannot be used, or the password would be sent
+        unencrypted.
     """
 
     def __init__(
@@ -34,9 +39,14 @@ class Etcd:
         call_timeout_s: float = 2.0,
         certificates: CertificateFiles | None = None,
         user: User | None = None,
+        allow_plaintext_password: bool = False,
     ) -> None:
         self.connection = Connection(
-            endpoints, call_timeout_s=call_timeout_s, certificates=certificates, user=user
+            endpoints,
+            call_timeout_s=call_timeout_s,
+            certificates=certificates,
+            user=user,
+            allow_plaintext_password=allow_plaintext_password,
         )
 
     async def __aenter__(self) -> Self:

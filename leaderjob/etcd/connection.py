@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from leaderjob.endpoints import choose_certificates, parse_endpoints, refuse_plaintext_password
 from leaderjob.etcd.auth import Auth, User
 from leaderjob.etcd.channels import Channels
 from leaderjob.etcd.endpoints import Endpoints
@@ -45,7 +46,8 @@ _NOT_AS_ETCD = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
 _RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped", "too many requests")
 _MEANINGS = {
     "connection refused": "connection refused",
-    "certificate_verify_failed": "its certificate is not signed by an authority in etcd.ca, or has run out",
+    "certificate_verify_failed": "its certificate has expired, or is not signed by an authority in etcd.ca "
+    "(without etcd.ca: by one that this system trusts)",
     "hostname verification": "its certificate is for another name than that of this endpoint",
     "alert_bad_certificate": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
     "alert_certificate_required": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
@@ -67,8 +69,9 @@ class Connection:
 
     :param call_timeout_s: the deadline of one try. Below a third of the TTL, so that a keepalive that
         runs into a dead member has time for another.
-    :param certificates: TLS, by these; None: nothing is encrypted.
+    :param certificates: TLS with these; None: with those of the system if the endpoints say ``https://``, else no TLS.
     :param user: whom etcd knows us as, where it asks.
+    :param allow_plaintext_password: send the password of ``user`` unencrypted over a network as well.
     """
 
     def __init__(
@@ -78,11 +81,17 @@ class Connection:
         call_timeout_s: float,
         certificates: CertificateFiles | None = None,
         user: User | None = None,
+        allow_plaintext_password: bool = False,
     ) -> None:
-        self._endpoints = Endpoints(endpoints)
+        parsed = parse_endpoints(endpoints)
+        self.certificates = choose_certificates(parsed, certificates)
+        """What is encrypted with; None: nothing is encrypted."""
+        if user is not None and self.certificates is None and not allow_plaintext_password:
+            refuse_plaintext_password(parsed)
+        self._endpoints = Endpoints(parsed)
         self.call_timeout_s = call_timeout_s
         self.auth = Auth(user)
-        self.channels = Channels(certificates)
+        self.channels = Channels(self.certificates)
         self._cluster_id: int | None = None
         self.on_round_trip: Callable[[float], None] = lambda seconds: None
         """Told how long each call took that was answered."""

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 
+from leaderjob.endpoints import Endpoint
 from leaderjob.errors import SettingsError
 
 SET_ASIDE_S = 5.0
 
 
 class Endpoints:
-    """``HOST:PORT`` each, in the order in which they are tried. One that failed is set aside for a while, so that
+    """Their addresses, in the order in which they are tried. One that failed is set aside for a while, so that
     the others' failures do not lead back to it; then it is as good as any other.
 
     The next one is taken up only when the one in use fails: a cluster's members are equals, and a
@@ -18,8 +19,10 @@ class Endpoints:
     :param clock: seconds that never go back.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.all = parse_endpoints(endpoints)
+    def __init__(self, endpoints: Sequence[Endpoint], *, clock: Callable[[], float] = time.monotonic) -> None:
+        if not endpoints:
+            raise SettingsError("no etcd endpoint is given: name at least one HOST:PORT")
+        self.all = tuple(endpoint.address for endpoint in endpoints)
         self._clock = clock
         self._in_use = 0
         self._failed_at: dict[str, float] = {}
@@ -43,17 +46,3 @@ class Endpoints:
 
     def _is_set_aside(self, endpoint: str, now: float) -> bool:
         return endpoint in self._failed_at and now - self._failed_at[endpoint] < SET_ASIDE_S
-
-
-def parse_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """``HOST:PORT`` each, as gRPC takes them. :raises SettingsError: one is neither that nor a plain URL."""
-    parsed = []
-    for endpoint in endpoints:
-        plain = endpoint.strip().removeprefix("http://").removeprefix("https://").rstrip("/")
-        host, _, port = plain.rpartition(":")
-        if "://" in plain or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise SettingsError(f"etcd endpoint {endpoint!r} is not HOST:PORT")
-        parsed.append(plain)
-    if not parsed:
-        raise SettingsError("no etcd endpoint is given: name at least one HOST:PORT")
-    return tuple(dict.fromkeys(parsed))

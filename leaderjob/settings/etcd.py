@@ -4,6 +4,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from leaderjob.endpoints import parse_endpoints, refuse_plaintext_password
+from leaderjob.errors import SettingsError
 from leaderjob.settings.group import Group
 from leaderjob.settings.values import Endpoints, ExistingFile, Name, check_not_empty, read_secret
 
@@ -12,8 +14,8 @@ class EtcdSettings(Group):
     """Where etcd is, what in it is ours, and how it knows us."""
 
     endpoints: Endpoints = Field(default=(), examples=[["127.0.0.1:2379"]])
-    """The endpoints, `HOST:PORT` each, or all of them `http://HOST:PORT` or `https://HOST:PORT`; they are
-    tried in turn."""
+    """The endpoints, which are tried in turn: `HOST:PORT`, `http://HOST:PORT`, `https://HOST:PORT` or
+    `unix:///PATH` each. If one says `https://`, connections to all of them are encrypted."""
     namespace: Name = "default"
     """All keys are below `/leaderjob/<namespace>/`: one namespace is one cluster of replicas."""
     tls: bool | None = Field(default=None, examples=[True])
@@ -32,6 +34,9 @@ class EtcdSettings(Group):
     """The user's password. Better in `password_file`: settings files and variables are seen by others."""
     password_file: ExistingFile | None = Field(default=None, examples=["/run/secrets/etcd-password"])
     """A file that holds the password and nothing else, such as a mounted secret."""
+    allow_plaintext_password: bool = False
+    """Send the password unencrypted over a network, too. By default it is only sent over TLS, to loopback addresses
+    and to Unix sockets."""
 
     @property
     def uses_tls(self) -> bool:
@@ -60,10 +65,11 @@ class EtcdSettings(Group):
         if (self.cert is None) != (self.key is None):
             given, missing = ("cert", "key") if self.key is None else ("key", "cert")
             raise ValueError(f"{given} is set without {missing}: a client certificate needs both")
-        if self._some("http://") and self._some("https://"):
-            raise ValueError("some endpoints say http:// and some https://: use one for all of them")
-        if self._some("http://") and self.uses_tls:
-            raise ValueError("the endpoints say http://, but tls, ca or cert asks for TLS: say https://")
+        for plain in ("http://", "unix://"):
+            if self._some(plain) and self.uses_tls:
+                raise ValueError(
+                    f"the endpoints say {plain}, but tls, ca or cert asks for TLS: write https://"
+                )
         if self.tls is False and (self._some("https://") or self.ca or self.cert):
             raise ValueError("tls is false, but an endpoint says https://, or ca or cert is set: remove one")
         return self
@@ -77,4 +83,9 @@ class EtcdSettings(Group):
             raise ValueError("username is set without a password: set password_file or password")
         if has_password and self.username is None:
             raise ValueError("a password is set without username")
+        if has_password and not self.uses_tls and not self.allow_plaintext_password:
+            try:
+                refuse_plaintext_password(parse_endpoints(self.endpoints))
+            except SettingsError as error:
+                raise ValueError(str(error)) from None
         return self

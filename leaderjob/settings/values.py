@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from leaderjob.durations import parse_duration_s
+from leaderjob.endpoints import parse_endpoint, parse_endpoints
 from leaderjob.errors import InvalidDuration, SettingsError
 from leaderjob.names import valid_name
 
-_MAX_PORT = 65_535
 _IPV6 = re.compile(r"\[[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?\]", re.IGNORECASE)
 """An address in brackets, which is not the beginning of a JSON list."""
 
@@ -67,26 +67,25 @@ def _name(value: str) -> str:
     return value
 
 
+def _endpoint_list(value: Any) -> Any:
+    if isinstance(value, str) and "@" in value:
+        # Split at its commas, a password might be cut in two, and the first half would be quoted.
+        _endpoint(value)
+    return _list(value)
+
+
 def _endpoint(value: str) -> str:
-    if "@" in value:
-        raise ValueError(
-            "an etcd endpoint must not hold a user or a password: use etcd.username and etcd.password_file"
-        )
-    endpoint = value.strip().rstrip("/")
-    scheme, _, address = endpoint.rpartition("://")
-    host, _, port = address.rpartition(":")
-    plain_host = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
-    if (
-        scheme not in ("", "http", "https")
-        or not plain_host
-        or any(character in "/?#" or character.isspace() for character in plain_host)
-        or not (port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT)
-    ):
-        raise ValueError(
-            f"etcd endpoint {value!r} is not HOST:PORT, nor that behind http:// or https:// "
-            "(an IPv6 address goes in brackets: [::1]:2379)"
-        )
-    return endpoint
+    try:
+        return str(parse_endpoint(value))
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
+def _endpoints(values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(str(endpoint) for endpoint in parse_endpoints(values))
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
 
 
 def _expanded(path: Path) -> Path:
@@ -111,7 +110,11 @@ def _existing(path: Path) -> Path:
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Name = Annotated[str, AfterValidator(_name)]
-Endpoints = Annotated[tuple[Annotated[str, AfterValidator(_endpoint)], ...], BeforeValidator(_list)]
+Endpoints = Annotated[
+    tuple[Annotated[str, AfterValidator(_endpoint)], ...],
+    BeforeValidator(_endpoint_list),
+    AfterValidator(_endpoints),
+]
 Folder = Annotated[Path, AfterValidator(_expanded)]
 ExistingFile = Annotated[Path, AfterValidator(_expanded), AfterValidator(_existing)]
 

@@ -16,6 +16,7 @@ class SecureEtcd(EmbeddedEtcd):
     """Has a second address, ``secure_endpoint``, with TLS; the plain one is there for whoever looks in.
 
     :param auth_token: what etcd's flag of this name takes: which tokens it gives to users.
+    :param demands_certificate: refuse clients without a certificate.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class SecureEtcd(EmbeddedEtcd):
         *,
         binary: Path | None = None,
         auth_token: str = "simple",
+        demands_certificate: bool = True,
     ) -> None:
         super().__init__(directory, binary=binary or packaged("etcd"), fsync=False)
         self._certificates = certificates
         self._auth_token = auth_token
+        self._demands_certificate = demands_certificate
         self._secure_port = free_ports(1)[0]
 
     @property
@@ -41,14 +44,10 @@ class SecureEtcd(EmbeddedEtcd):
         if files is None:
             return command
         urls = f"http://127.0.0.1:{client_port},https://{self.secure_endpoint}"
-        return [
-            *command,
-            f"--listen-client-urls={urls}",
-            f"--cert-file={files.cert}",
-            f"--key-file={files.key}",
-            f"--trusted-ca-file={files.ca}",
-            "--client-cert-auth",
-        ]
+        command += [f"--listen-client-urls={urls}", f"--cert-file={files.cert}", f"--key-file={files.key}"]
+        if self._demands_certificate:
+            command += [f"--trusted-ca-file={files.ca}", "--client-cert-auth"]
+        return command
 
     def enable_users(self) -> None:
         """From now on etcd asks who is there; ``root`` may do everything."""
