@@ -25,6 +25,7 @@ from leaderjob.catalog.catalog import describe
 from leaderjob.clock import utcnow
 from leaderjob.cluster.history import HistoryCheck
 from leaderjob.cluster.identity import Identity
+from leaderjob.cluster.lacking import keep_lacks_counted
 from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.preflight import refuse_old_release, refuse_short_ttl, refuse_without_permission
@@ -80,6 +81,7 @@ class Parts:
     followers: Part
     election: Part
     reachability: Part
+    lacks: Part
     service_manager: Part
     refused: Callable[[], Awaitable[LeaderjobError]]
     leave: Callable[[], None]
@@ -189,7 +191,13 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
             tls=ports.tls,
         )
 
-    probes = Probes(leading=leading, feed=feed, membership=membership, release=__version__)
+    probes = Probes(
+        leading=leading,
+        feed=feed,
+        membership=membership,
+        release=__version__,
+        unloaded=tuple(f"{failure.module}: {failure.reason}" for failure in catalog.failures),
+    )
     etcd.connection.on_round_trip = probes.metrics.round_trip
     stack.callback(listen(probes.metrics.tell))
     for path, route in probes.routes().items():
@@ -206,6 +214,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         followers=lambda: follow_all(feed, follower, frozenset(assignments)),
         election=leading.run,
         reachability=reachability.run if may_take_over_fast else _nothing,
+        lacks=lambda: keep_lacks_counted(feed, membership, assignments.keys()),
         service_manager=lambda: systemd.keep_told(lambda: feed.until(lambda view: view.revision > 0)),
         refused=membership.refused,
         leave=leading.leave,
@@ -291,6 +300,7 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
             start("feed", parts.feed),
             start("followers", parts.followers),
             start("reachability", parts.reachability),
+            start("lacks", parts.lacks),
             start("service manager", parts.service_manager),
         ]
         refusal = await _asked_or_refused(shutdown, parts)

@@ -20,6 +20,7 @@ import grpc
 import grpc.aio
 
 from leaderjob.clock import utcnow
+from leaderjob.cluster.rank import why_worse
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
 from leaderjob.etcd.lease import time_to_live
@@ -28,9 +29,10 @@ from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
 from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
 from leaderjob.model.run import Progress, Run, State
+from leaderjob.records.facts import job_facts, member_facts
 from leaderjob.records.feed import Changes, read_feed
 from leaderjob.records.keys import Keys, Kind
-from leaderjob.records.narrate import Narrator, leader_facts, stamp
+from leaderjob.records.narrate import Narrator, leader_facts
 from leaderjob.records.view import View
 from leaderjob.tls import CertificateFiles
 
@@ -117,8 +119,8 @@ class Client:
             "namespace": self.keys.namespace,
             "leader": leader,
             "next": _next_in_line(view, leader),
-            "members": [_member_facts(view, replica) for replica in sorted(view.members)],
-            "jobs": [_job_facts(view, job) for job in sorted(view.specs)],
+            "members": [member_facts(view, replica) for replica in sorted(view.members)],
+            "jobs": [job_facts(view, job) for job in sorted(view.specs)],
             "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
             "etcd": _etcd_facts(health),
         }
@@ -182,21 +184,25 @@ class Client:
         command = _command(CommandKind.TRIGGER, job=check_name("job", job), params=dict(params or {}))
         return (await self._give(command, f"{job} was not triggered", timeout_s)).id
 
-    async def resign(self, *, to: str | None = None, timeout_s: float = 30.0) -> int:
+    async def resign(self, *, to: str | None = None, force: bool = False, timeout_s: float = 30.0) -> int:
         """Ask the leader to give up office; returns the token of its term once it does.
 
         Runs under way may end before, for as long as its setting ``election.drain`` allows.
 
         :param to: the replica that is to lead next; by default whoever is next in line.
+        :param force: also if that replica lacks more of the jobs than another candidate does.
         :raises CommandRefused: it does not, and why. :raises NobodyLeads: nobody does, or took it in time.
         """
-        leader = leader_facts(await self.view())
+        view = await self.view()
+        leader = leader_facts(view)
         if leader is None or leader.get("foreign"):
             raise NobodyLeads(
                 "no replica leads, so none can give up office: 'leaderjob status' shows who is there"
             )
+        if to is not None and not force and (worse := why_worse(view, to)) is not None:
+            raise CommandRefused(f"{leader['replica']} does not give up office: {worse}")
         kind = CommandKind.RESIGN if to is None else CommandKind.TRANSFER
-        command = _command(kind, token=leader["token"], to=to and check_name("replica", to))
+        command = _command(kind, token=leader["token"], to=to and check_name("replica", to), force=force)
         await self._give(command, f"{leader['replica']} does not give up office", timeout_s)
         return int(leader["token"])
 
@@ -358,54 +364,6 @@ def _etcd_facts(health: Health) -> dict[str, Any]:
         "warnings": list(health.warnings()),
         "unknown": health.unknown,
     }
-
-
-def _member_facts(view: View, replica: str) -> dict[str, Any]:
-    member = view.members[replica].record
-    return {
-        "replica": member.replica,
-        "role": member.role,
-        "priority": member.priority,
-        "incarnation": member.incarnation,
-        "release": member.release,
-        "host": member.host,
-        "pid": member.pid,
-        "started": stamp(member.started),
-        "addresses": member.addresses,
-        "unreachable_from": view.who_cannot_reach(member),
-        "versions": {
-            job: holding.active for job, holding in member.holds.items() if holding.active is not None
-        },
-    }
-
-
-def _job_facts(view: View, job: str) -> dict[str, Any]:
-    spec, timetable, pointer = view.specs[job].record, view.timetable(job), view.pointer(job)
-    runs = view.runs(job)
-    last = runs[-1].record if runs else None
-    progress = view.progress(job, last.id) if last else None
-    next_fire = timetable.record.next_fire if timetable else None
-    return {
-        "name": job,
-        "schedule": list(spec.schedule),
-        "time_zone": spec.time_zone,
-        "schedule_error": spec.schedule_error,
-        "overridden": list(spec.overridden),
-        "enabled": spec.enabled,
-        "next_fire": stamp(next_fire) if next_fire else None,
-        "version": pointer.record.version if pointer else None,
-        "last_run": run_facts(last) if last else None,
-        "progress": progress.model_dump(exclude={"v"}) if progress else None,
-    }
-
-
-def run_facts(run: Run) -> dict[str, Any]:
-    """A run as scripts see it."""
-    facts = run.model_dump(mode="json", exclude={"v"})
-    facts["attempts"] = [
-        {key: value for key, value in attempt.items() if key != "v"} for attempt in facts["attempts"]
-    ]
-    return facts
 
 
 def _jobs_with_runs(view: View) -> list[str]:

@@ -6,13 +6,14 @@ which proves in passing that the loop turns.
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import TypeVar
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.membership import Membership
+from leaderjob.cluster.rank import count_jobs, name_some
 from leaderjob.leading import Leading
 from leaderjob.model.member import Member
 from leaderjob.recipes import Leadership
@@ -90,8 +91,14 @@ def _published(view: View, job: str, version: int) -> datetime | None:
     return next((record.published for record in on_record if record.version >= version), None)
 
 
-def why_not_ready(view: View, member: Member, *, session_is_up: bool, stopping: bool) -> list[str]:
-    """Why a replica should not be asked now; empty if it should. Only in the event loop."""
+def why_not_ready(
+    view: View, member: Member, *, session_is_up: bool, stopping: bool, unloaded: Sequence[str] = ()
+) -> list[str]:
+    """Why a replica should not be asked now; empty if it should. Only in the event loop.
+
+    :param unloaded: modules that did not load, and why. They keep a replica from being ready only where it lacks jobs
+        that are in force: a rolling update stops there, and a module that never worked stops nobody.
+    """
     reasons = []
     if stopping:
         reasons.append("it is stopping")
@@ -103,14 +110,44 @@ def why_not_ready(view: View, member: Member, *, session_is_up: bool, stopping: 
         holding = member.holds.get(job)
         if holding is None or holding.active is None:
             reasons.append(f"it serves no version of {job} yet")
+    if unloaded and (lacking := lacking_jobs(member)) is not None:
+        reasons.append(lacking)
+        reasons.extend(_not_loaded(unloaded))
     return reasons
+
+
+def notes_of(member: Member, unloaded: Sequence[str]) -> list[str]:
+    """What somebody should know of a replica that is ready."""
+    lacking = lacking_jobs(member)
+    return [*([lacking] if lacking is not None else []), *_not_loaded(unloaded)]
+
+
+def lacking_jobs(member: Member) -> str | None:
+    """Which jobs in force the replica lacks, as a sentence; None: none, as far as is known."""
+    lacks = member.lacks
+    if lacks is None or not lacks.count:
+        return None
+    return f"it lacks {count_jobs(lacks.count)} in force: {name_some(lacks.jobs, lacks.count)}"
+
+
+def _not_loaded(unloaded: Sequence[str]) -> list[str]:
+    return [f"module {failure}" for failure in unloaded]
 
 
 class Probes:
     """``/healthz``, ``/readyz`` and ``/metrics`` of one replica. Made in its event loop."""
 
-    def __init__(self, *, leading: Leading, feed: Feed, membership: Membership, release: str) -> None:
+    def __init__(
+        self,
+        *,
+        leading: Leading,
+        feed: Feed,
+        membership: Membership,
+        release: str,
+        unloaded: Sequence[str] = (),
+    ) -> None:
         self._leading = leading
+        self._unloaded = unloaded
         self._feed = feed
         self._membership = membership
         self._loop = InLoop()
@@ -138,6 +175,7 @@ class Probes:
             self._membership.member,
             session_is_up=self._leading.session_is_up,
             stopping=self._stopping,
+            unloaded=self._unloaded,
         )
 
     def _healthz(self, request: Request) -> Reply:
@@ -154,7 +192,7 @@ class Probes:
             reasons = [str(stalled)]
         if reasons:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(reasons))
-        return plain(HTTPStatus.OK, "ready")
+        return plain(HTTPStatus.OK, "\n".join(["ready", *notes_of(self._membership.member, self._unloaded)]))
 
     def _metrics(self, request: Request) -> Reply:
         return Reply(HTTPStatus.OK, {"Content-Type": CONTENT_TYPE}, self.metrics.exposition())

@@ -29,16 +29,29 @@ def resign(*, etcd: str | None, namespace: str | None, config: Path | None, as_j
 @click.command()
 @target_options
 @click.option("--to", required=True, metavar="REPLICA", help="Who is to lead.")
+@click.option("--force", is_flag=True, help="Also if it lacks more of the jobs than another candidate.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def transfer(*, etcd: str | None, namespace: str | None, config: Path | None, to: str, as_json: bool) -> None:
-    """Let REPLICA lead: candidates before it queue again, then the leader gives up office as with resign."""
-    _print(asyncio.run(_hand_over(find_target(etcd, namespace, config), to)), as_json=as_json)
+def transfer(
+    *,
+    etcd: str | None,
+    namespace: str | None,
+    config: Path | None,
+    to: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Let REPLICA lead: candidates before it queue again, then the leader gives up office as with resign.
+
+    Refused if REPLICA lacks more of the jobs than another candidate does: the jobs that the leader lacks do not run.
+    """
+    found = asyncio.run(_hand_over(find_target(etcd, namespace, config), to, force=force))
+    _print(found, as_json=as_json)
 
 
-async def _hand_over(target: Target, to: str | None) -> dict[str, Any]:
+async def _hand_over(target: Target, to: str | None, *, force: bool = False) -> dict[str, Any]:
     """Returns when another term has begun."""
     async with target.client() as client:
-        token = await client.resign(to=to)
+        token = await client.resign(to=to, force=force)
         given_up_at = time.monotonic()
         leader = await _next_leader(client, token)
         return leader | {"after_s": round(time.monotonic() - given_up_at, 3), "former_token": token}

@@ -8,11 +8,11 @@ import click
 from leaderjob.cli.output import ago, colour_of, print_json
 from leaderjob.cli.table import Cell, Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
-from leaderjob.client import run_facts
 from leaderjob.durations import format_duration
 from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Run
 from leaderjob.recipes.config_path import format_path
+from leaderjob.records.facts import run_facts
 
 _COLUMNS = (
     "JOB",

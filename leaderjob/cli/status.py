@@ -11,6 +11,7 @@ from leaderjob.cli.output import ago, colour_of, format_share, format_size, prin
 from leaderjob.cli.prose import print_prose
 from leaderjob.cli.table import Cell, Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
+from leaderjob.cluster.rank import count_jobs, name_some
 
 _MEMBER_COLUMNS = (
     "REPLICA",
@@ -70,6 +71,10 @@ def _print(found: dict[str, Any]) -> None:
     click.echo()
     print_table(_JOB_COLUMNS, [_job_row(job) for job in found["jobs"]])
     for member in found["members"]:
+        if member["lacks"] and member["lacks"]["count"]:
+            leads = leader is not None and member["replica"] == leader["replica"]
+            warning = f"warning: {_lacking(member, leads=leads)}"
+            print_prose(warning, err=True, colour="red" if leads else "yellow")
         if member["unreachable_from"]:
             print_prose(f"warning: {_unreachable(member)}", err=True, colour="yellow")
     for key, reason in found["quarantined"].items():
@@ -142,12 +147,22 @@ def _job_row(job: dict[str, Any]) -> list[str | Cell]:
 
 
 def _schedule(job: dict[str, Any]) -> str:
+    if job["removed"]:
+        return f"removed {ago(job['removed'])}"
     if not job["enabled"]:
         return "disabled (leaderjob config)"
     shown = ", ".join(job["schedule"])
     if not shown:
         return "when triggered"
     return shown if job["time_zone"] == "UTC" else f"{shown} ({job['time_zone']})"
+
+
+def _lacking(member: dict[str, Any], *, leads: bool) -> str:
+    lacks = member["lacks"]
+    jobs = f"lacks {count_jobs(lacks['count'])}: {name_some(lacks['jobs'], lacks['count'])}"
+    if leads:
+        return f"{member['replica']} leads and {jobs}. They do not run until a replica that has them leads"
+    return f"{member['replica']} {jobs}. It leads only if no candidate has more of them"
 
 
 def _unreachable(member: dict[str, Any]) -> str:

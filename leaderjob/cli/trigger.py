@@ -15,9 +15,10 @@ from leaderjob.cli.outages import outages_told
 from leaderjob.cli.output import parse_object, print_json
 from leaderjob.cli.prose import on_terminal, print_prose, printable
 from leaderjob.cli.target import Target, find_target, target_options
-from leaderjob.client import Client, run_facts
+from leaderjob.client import Client
 from leaderjob.model import run as model
 from leaderjob.model.run import Outcome, Run
+from leaderjob.records.facts import run_facts
 
 
 @click.command()

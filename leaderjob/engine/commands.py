@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from leaderjob.clock import utcnow
+from leaderjob.cluster.rank import why_worse
 from leaderjob.engine.answers import consume, refuse
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Office
@@ -65,7 +66,10 @@ async def _give_up_office(office: Office, stored: Stored[Command]) -> None:
         reason = "asked to resign"
         if command.kind is CommandKind.TRANSFER:
             to = command.to or ""
-            obstacle = why_not(office.feed.view, office.replica, to) or await make_next(office, to)
+            obstacle = why_not(office.feed.view, office.replica, to)
+            if obstacle is None and not command.force:
+                obstacle = why_worse(office.feed.view, to)
+            obstacle = obstacle or await make_next(office, to)
             if obstacle is not None:
                 await refuse(office, stored, obstacle)
                 return

@@ -18,7 +18,7 @@ class Command(Record):
     """``commands/<id>``: consumed in the order of create revisions. A done one stays for an hour.
 
     The id is the idempotency key: a triggered run has the command's id. ``resign`` and ``transfer`` mean one term,
-    that of ``token``, and no other.
+    that of ``token``, and no other. With ``force``, office passes to a replica that lacks more jobs than another.
     """
 
     id: Name
@@ -26,6 +26,7 @@ class Command(Record):
     job: Name | None = None
     token: int | None = None
     to: Name | None = None
+    force: bool = False
     created: datetime
     expires: datetime
     params: dict[str, Any] = {}

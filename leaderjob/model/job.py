@@ -40,6 +40,7 @@ class JobSpec(Record):
     :param schedule_error: why the schedule cannot be used; the job then only runs when triggered.
     :param overridden: what the dynamic configuration changes: ``schedule``, ``enabled``, ``timeout``, ``params``.
     :param enabled: False: the dynamic configuration keeps it from firing; ``schedule`` is empty then.
+    :param removed: since when no replica has had the job; None: the definition is in force.
     """
 
     name: Name
@@ -53,6 +54,7 @@ class JobSpec(Record):
     schedule_error: str | None = None
     overridden: tuple[str, ...] = ()
     enabled: bool = True
+    removed: datetime | None = None
     token: int | None = None
 
 

@@ -28,12 +28,26 @@ class Holding(Record):
     manifests: tuple[str, ...] = ()
 
 
+class Lacks(Record):
+    """What a replica lacks of the jobs that are in force, by their definitions in etcd.
+
+    ``jobs`` has at most the first 1,000 of their names, ``count`` is how many there are. ``returned`` names jobs that were
+    removed and that this replica has. ``revision`` is the create revision of the newest definition that was counted.
+    """
+
+    jobs: tuple[Name, ...] = ()
+    count: int = 0
+    returned: tuple[Name, ...] = ()
+    revision: int = 0
+
+
 class Member(Record):
     """``members/<replica id>``: written on change only; the lease under it is the heartbeat.
 
     An observer never stands for election; who is not preferred hands office over to one who is.
     ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``. ``unreachable`` has the members
-    that this one cannot reach at their liveness addresses, and these.
+    that this one cannot reach at their liveness addresses, and these. ``lacks`` is None until the jobs have been counted,
+    and for a release that does not count them.
     """
 
     replica: Name
@@ -47,6 +61,7 @@ class Member(Record):
     priority: Priority = Priority.ORDINARY
     holds: dict[str, Holding] = {}
     unreachable: dict[str, str] = {}
+    lacks: Lacks | None = None
 
 
 class Candidate(Record):

@@ -40,11 +40,15 @@ class View:
     )
     candidates: dict[str, KeyValue] = field(default_factory=dict)
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
+    definitions_changed: int = 0
+    """How often a definition was written or deleted: tells readers whether to look at all of them again."""
 
     def get(self, kind: Kind, *names: str) -> Stored[Any] | None:
         return self.records[kind].get(names)
 
     def set(self, place: Place, stored: Stored[Any] | None) -> None:
+        if place.kind is Kind.SPEC:
+            self.definitions_changed += 1
         if stored is None:
             self.records[place.kind].pop(place.names, None)
         else:
@@ -85,6 +89,11 @@ class View:
     @property
     def specs(self) -> dict[str, Stored[JobSpec]]:
         return {found.record.name: found for found in self._all(Kind.SPEC, JobSpec)}
+
+    def is_in_force(self, job: str) -> bool:
+        """Whether the job has a definition, and was not removed."""
+        found = self.get(Kind.SPEC, job)
+        return found is not None and found.record.removed is None
 
     @property
     def commands(self) -> list[Stored[Command]]:

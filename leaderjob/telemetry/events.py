@@ -109,7 +109,7 @@ class Events(Enum):
         "prefix reason",
     )
     STEPPING_DOWN = (logging.INFO, "the leader gives up office in order: why", "term reason")
-    LETTING_PASS = (logging.INFO, "a candidate queues again, so that another one is next", "to")
+    LETTING_PASS = (logging.INFO, "a candidate queues again behind another one: why", "to reason")
     TERM_ENDED = (logging.INFO, "this replica no longer leads: why", "term reason")
     UNFIT = (logging.ERROR, "this replica has a fault of its own: it serves, but does not lead", "reason")
     ETCD_REFUSES = (
@@ -127,6 +127,12 @@ class Events(Enum):
     STORE_WENT_BACK = (logging.ERROR, "etcd was restored or reset: this replica serves, but does not lead")
 
     JOB_FAILED_TO_LOAD = (logging.ERROR, "a job module cannot be used; the other jobs go on", "module")
+    LACKS_JOBS = (
+        logging.WARNING,
+        "jobs are in force that this replica does not have: other candidates go before it. How many, and which",
+        "count jobs",
+    )
+    LACKS_NO_JOBS = (logging.INFO, "this replica has every job that is in force again")
     JOB_SCHEDULE_INVALID = (
         logging.ERROR,
         "a job's schedule cannot be parsed; the job only runs when triggered",

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from leaderjob.client import Client
@@ -91,6 +91,7 @@ class Cluster:
     :param endpoint: of etcd, or all of them, comma-separated.
     :param directory: the replicas' current directory, where job modules are looked for first.
     :param jobs: the job modules, comma-separated.
+    :param jobs_of: other ones for single replicas.
     :param config: more settings, in the form of ``leaderjob.toml``.
     """
 
@@ -101,6 +102,7 @@ class Cluster:
         directory: Path,
         *,
         jobs: str,
+        jobs_of: Mapping[str, str] = MappingProxyType({}),
         names: Sequence[str] = ("r1", "r2", "r3"),
         ttl_s: int = 10,
         config: str = "",
@@ -112,8 +114,10 @@ class Cluster:
         directory.mkdir(parents=True, exist_ok=True)
         settings = directory / "settings.toml"
         settings.write_text(config)
-        arguments = [*self.target, "--jobs", jobs, "--ttl", f"{ttl_s}s", "--config", str(settings)]
-        self.replicas = {name: Replica(name, directory, arguments) for name in names}
+        arguments = [*self.target, "--ttl", f"{ttl_s}s", "--config", str(settings)]
+        self.replicas = {
+            name: Replica(name, directory, [*arguments, "--jobs", jobs_of.get(name, jobs)]) for name in names
+        }
 
     @property
     def endpoints(self) -> list[str]:

@@ -35,7 +35,7 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
 ) -> None:
     monkeypatch.setattr("leaderjob.app.keep_running", partial(keep_running, first_pause_s=0.001))
     caplog.set_level(logging.INFO, logger="leaderjob")
-    begun = dict.fromkeys(("feed", "followers", "election", "reachability", "service manager"), 0)
+    begun = dict.fromkeys(("feed", "followers", "election", "reachability", "lacks", "service manager"), 0)
     ended: list[str] = []
     told: list[str] = []
 
@@ -59,6 +59,7 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
         followers=lambda: part("followers"),
         election=lambda: part("election"),
         reachability=lambda: part("reachability"),
+        lacks=lambda: part("lacks"),
         service_manager=lambda: part("service manager"),
         refused=never,
         leave=lambda: told.append("gives up office"),
@@ -92,6 +93,7 @@ def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shu
         followers=forever,
         election=forever,
         reachability=forever,
+        lacks=forever,
         service_manager=forever,
         refused=refused,
         leave=lambda: told.append("gives up office"),
@@ -100,7 +102,7 @@ def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shu
     )
     with pytest.raises(SettingsError, match="another one has this id"):
         run_async(run_until_asked(shutdown, parts), timeout_s=10)
-    assert told == ["gives up office", "stopping", "out of office", *["ended"] * 5]
+    assert told == ["gives up office", "stopping", "out of office", *["ended"] * 6]
 
 
 def test_whoever_asks_twice_has_asked_once(shutdown: Shutdown, caplog: pytest.LogCaptureFixture) -> None:

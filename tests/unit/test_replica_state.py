@@ -1,14 +1,15 @@
 """What a replica's gauges and its readiness are made of: the view, what it holds, and its term."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.etcd import Etcd
 from leaderjob.model.artifact import Pointer, Version
-from leaderjob.model.member import Holding, Member, Role
+from leaderjob.model.member import Holding, Lacks, Member, Role
 from leaderjob.model.record import Record
 from leaderjob.model.term import Term
-from leaderjob.probes import state_of, why_not_ready
+from leaderjob.probes import notes_of, state_of, why_not_ready
 from leaderjob.recipes import Leadership, Session, Timing
 from leaderjob.records.keys import Keys
 from leaderjob.records.stored import Stored
@@ -65,8 +66,15 @@ def serving(**versions: int | None) -> Member:
     return MEMBER.model_copy(update={"holds": holds})
 
 
-def unready(view: View, member: Member, *, session_is_up: bool = True, stopping: bool = False) -> list[str]:
-    return why_not_ready(view, member, session_is_up=session_is_up, stopping=stopping)
+def unready(
+    view: View,
+    member: Member,
+    *,
+    session_is_up: bool = True,
+    stopping: bool = False,
+    unloaded: Sequence[str] = (),
+) -> list[str]:
+    return why_not_ready(view, member, session_is_up=session_is_up, stopping=stopping, unloaded=unloaded)
 
 
 def test_a_replica_is_ready_where_nothing_is_published() -> None:
@@ -143,3 +151,26 @@ def test_a_leader_tells_how_long_it_may_trust_itself() -> None:
 
 def test_whoever_cannot_trust_its_term_any_more_does_not_lead() -> None:
     assert led(confirmed_s_ago=9) == Snapshot()
+
+
+def lacking(*jobs: str) -> Member:
+    return MEMBER.model_copy(update={"lacks": Lacks(jobs=jobs, count=len(jobs))})
+
+
+def test_a_replica_whose_modules_did_not_load_is_not_ready_while_it_lacks_jobs_in_force() -> None:
+    assert unready(view_of(), lacking("a", "b"), unloaded=["jobs.typo: there is no such module"]) == [
+        "it lacks 2 jobs in force: a, b",
+        "module jobs.typo: there is no such module",
+    ]
+
+
+def test_a_module_that_never_worked_keeps_no_replica_from_being_ready() -> None:
+    assert unready(view_of(), lacking(), unloaded=["jobs.typo: there is no such module"]) == []
+    assert notes_of(lacking(), ["jobs.typo: there is no such module"]) == [
+        "module jobs.typo: there is no such module"
+    ]
+
+
+def test_a_replica_with_an_older_set_of_jobs_is_ready_and_says_what_it_lacks() -> None:
+    assert unready(view_of(), lacking("new")) == []
+    assert notes_of(lacking("new"), ()) == ["it lacks 1 job in force: new"]

@@ -1,0 +1,55 @@
+"""Which of the jobs in force this replica lacks, in its member record: others decide by that who should lead."""
+
+from collections.abc import Collection
+
+from leaderjob.cluster.membership import Membership
+from leaderjob.cluster.rank import name_some
+from leaderjob.model.member import Lacks
+from leaderjob.records.feed import Feed
+from leaderjob.records.view import View
+from leaderjob.telemetry.events import Events, emit
+
+NAMES_LIMIT = 1000
+
+
+def count_lacks(view: View, jobs: Collection[str]) -> Lacks:
+    """:param jobs: those that the replica has."""
+    lacking, returned, revision = [], [], 0
+    for job, stored in view.specs.items():
+        revision = max(revision, stored.create_revision)
+        in_force = stored.record.removed is None
+        if in_force and job not in jobs:
+            lacking.append(job)
+        elif not in_force and job in jobs:
+            returned.append(job)
+    return Lacks(
+        jobs=tuple(sorted(lacking)[:NAMES_LIMIT]),
+        count=len(lacking),
+        returned=tuple(sorted(returned)[:NAMES_LIMIT]),
+        revision=revision,
+    )
+
+
+async def keep_lacks_counted(feed: Feed, membership: Membership, jobs: Collection[str]) -> None:
+    """Count again whenever a definition changes, until cancelled. The log says so when jobs are lacking.
+
+    :param jobs: those that this replica has, looked at anew each time.
+    """
+    counted: tuple[int, int] | None = None
+    told: tuple[tuple[str, ...], int] = ((), 0)
+
+    def is_new(view: View) -> bool:
+        return view.revision > 0 and (id(view), view.definitions_changed) != counted
+
+    while True:
+        view = await feed.until(is_new)
+        counted = id(view), view.definitions_changed
+        lacks = count_lacks(view, jobs)
+        membership.set(lacks=lacks)
+        if (lacks.jobs, lacks.count) == told:
+            continue
+        told = lacks.jobs, lacks.count
+        if lacks.count:
+            emit(Events.LACKS_JOBS, count=lacks.count, jobs=name_some(lacks.jobs, lacks.count))
+        else:
+            emit(Events.LACKS_NO_JOBS)

@@ -1,0 +1,57 @@
+"""Members, jobs and runs as scripts see them: what ``--json`` prints."""
+
+from typing import Any
+
+from leaderjob.model.run import Run
+from leaderjob.records.narrate import stamp
+from leaderjob.records.view import View
+
+
+def member_facts(view: View, replica: str) -> dict[str, Any]:
+    member = view.members[replica].record
+    return {
+        "replica": member.replica,
+        "role": member.role,
+        "priority": member.priority,
+        "incarnation": member.incarnation,
+        "release": member.release,
+        "host": member.host,
+        "pid": member.pid,
+        "started": stamp(member.started),
+        "addresses": member.addresses,
+        "unreachable_from": view.who_cannot_reach(member),
+        "lacks": {"count": member.lacks.count, "jobs": list(member.lacks.jobs)} if member.lacks else None,
+        "versions": {
+            job: holding.active for job, holding in member.holds.items() if holding.active is not None
+        },
+    }
+
+
+def job_facts(view: View, job: str) -> dict[str, Any]:
+    spec, timetable, pointer = view.specs[job].record, view.timetable(job), view.pointer(job)
+    runs = view.runs(job)
+    last = runs[-1].record if runs else None
+    progress = view.progress(job, last.id) if last else None
+    next_fire = timetable.record.next_fire if timetable else None
+    return {
+        "name": job,
+        "schedule": list(spec.schedule),
+        "time_zone": spec.time_zone,
+        "schedule_error": spec.schedule_error,
+        "overridden": list(spec.overridden),
+        "enabled": spec.enabled,
+        "removed": stamp(spec.removed) if spec.removed else None,
+        "next_fire": stamp(next_fire) if next_fire else None,
+        "version": pointer.record.version if pointer else None,
+        "last_run": run_facts(last) if last else None,
+        "progress": progress.model_dump(exclude={"v"}) if progress else None,
+    }
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """A run as scripts see it."""
+    facts = run.model_dump(mode="json", exclude={"v"})
+    facts["attempts"] = [
+        {key: value for key, value in attempt.items() if key != "v"} for attempt in facts["attempts"]
+    ]
+    return facts

@@ -1,0 +1,82 @@
+"""A replica that lacks jobs in force leads only where nobody has more of them."""
+
+import http.client
+import json
+from pathlib import Path
+
+import pytest
+
+from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.records.view import View
+from tests.support.replicas import SHORT_TTL_S, Cluster, Replica, leads, told, wait_for_line
+
+_JOBS = "tests.support.jobs.results"
+
+
+def lacking(view: View, replica: str) -> tuple[str, ...] | None:
+    member = view.members.get(replica)
+    return member.record.lacks.jobs if member is not None and member.record.lacks is not None else None
+
+
+def readiness(cluster: Cluster, replica: Replica) -> tuple[int, str]:
+    address = cluster.view().members[replica.name].record.addresses["http"]
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param("jobs.typo", id="typo"),
+        pytest.param("tests.support.jobs.broken", id="raises", marks=pytest.mark.slow),
+        pytest.param("", id="no jobs", marks=pytest.mark.slow),
+    ],
+)
+def test_a_replica_that_lacks_jobs_gets_office_only_by_force_and_gives_it_back(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, bad: str
+) -> None:
+    with (
+        Cluster(
+            etcd.endpoint,
+            namespace,
+            tmp_path,
+            jobs=_JOBS,
+            jobs_of={"bad": bad},
+            names=("good", "bad", "also-good"),
+            ttl_s=SHORT_TTL_S,
+        ) as cluster,
+        told(cluster),
+    ):
+        cluster.start("good")
+        cluster["bad"].start()
+        view = cluster.until("it counts", lambda view: bool(lacking(view, "bad")))
+        assert lacking(view, "bad") == ("files", "value")
+        cluster["also-good"].start()
+        cluster.until(
+            "the better one goes before it",
+            lambda view: [stored.record.replica for stored in view.queue] == ["good", "also-good", "bad"],
+        )
+        assert "letting_pass to=also-good reason='it has more of the jobs: bad lacks files, value'" in (
+            cluster["bad"].log()
+        )
+        status, said = readiness(cluster, cluster["bad"])
+        assert (status, "it lacks 2 jobs in force: files, value\n" in said) == (503 if bad else 200, True)
+        assert readiness(cluster, cluster["good"]) == (200, "ready\n")
+        shown = cluster.cli("status")
+        assert "warning: bad lacks 2 jobs: files, value" in shown.stderr
+        lacks = {member["replica"]: member["lacks"]["count"] for member in cluster.status()["members"]}
+        assert lacks == {"good": 0, "bad": 2, "also-good": 0}
+
+        refused = cluster.cli("transfer", "--to", "bad")
+        assert refused.returncode == 1
+        assert "bad lacks 2 jobs that it could not run as the leader (files, value)" in refused.stderr
+        assert leads(cluster.view()) == "good"
+        forced = cluster.cli("transfer", "--to", "bad", "--force", "--json")
+        assert (forced.returncode, json.loads(forced.stdout)["replica"]) == (0, "bad")
+        cluster.until("office is given back", lambda view: leads(view) not in (None, "bad"))
+        wait_for_line(cluster["bad"], "also-good has more of the jobs: bad lacks files, value")
