@@ -4,24 +4,33 @@ import re
 
 from leaderjob.errors import InvalidDuration
 
+LONGEST_S = 36_500 * 86_400
+"""A hundred years: no timer, deadline or date that is computed from a duration can overflow."""
+
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_PARTS = re.compile(rf"(?:{_PART.pattern})+")
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def parse_duration_s(text: str | float) -> float:
     """Seconds in ``text``. Units may be joined: ``1h30m``.
 
-    :raises InvalidDuration: anything else, a negative number included.
+    :raises InvalidDuration: anything else, a negative number and more than a hundred years included.
     """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        if text < 0:
-            raise InvalidDuration(str(text))
-        return float(text)
-    stripped = str(text).strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", stripped):
+    seconds = _read(text) if isinstance(text, str) else text
+    # Not a number fails every comparison, and so it fails this one.
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_S:
+        raise InvalidDuration(text)
+    return float(seconds)
+
+
+def _read(text: str) -> float | None:
+    stripped = text.strip().lower()
+    if _SECONDS.fullmatch(stripped):
         return float(stripped)
-    if not stripped or _PART.sub("", stripped):
-        raise InvalidDuration(str(text))
+    if not _PARTS.fullmatch(stripped):
+        return None
     return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(stripped))
 
 

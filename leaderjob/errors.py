@@ -8,6 +8,22 @@ the command line ends with, so that scripts can tell the cases apart:
 
 from typing import ClassVar
 
+_SHOWN_CHARS = 100
+
+
+def shown(value: object) -> str:
+    """``value`` for a message: printable, and at most about a hundred characters; text is in quotes."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]!r}…"
+    # Python refuses to print the longest numbers, and a deep list may exhaust the stack.
+    if (
+        value is None
+        or isinstance(value, float)
+        or (isinstance(value, int) and abs(value) < 10**_SHOWN_CHARS)
+    ):
+        return str(value)
+    return f"a value of type {type(value).__name__}"
+
 
 class LeaderjobError(Exception):
     """The thing asked for failed."""
@@ -38,10 +54,12 @@ class InvalidName(SettingsError):
 
 
 class InvalidDuration(SettingsError):
-    """A duration is neither a number of seconds nor a number with a unit."""
+    """A duration is neither a number of seconds nor a number with a unit, or it is out of range."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(f"{text!r} is not a duration: write seconds (10) or a unit (250ms, 10s, 5m, 2h, 1d)")
+    def __init__(self, value: object) -> None:
+        super().__init__(
+            f"{shown(value)} is not a duration: write seconds (10) or a unit (250ms, 10s, 5m, 2h, 1d), at most 36500d"
+        )
 
 
 class InvalidSchedule(SettingsError):

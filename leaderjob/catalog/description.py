@@ -126,8 +126,8 @@ def _duration(job: str, options: Mapping[str, Any], option: str, *, zero_allowed
         seconds = parse_duration_s(options[option])
     except InvalidDuration as error:
         raise SettingsError(f"job {job!r}: {option}: {error}") from error
-    if not math.isfinite(seconds) or (seconds == 0 and not zero_allowed):
-        raise SettingsError(f"job {job!r}: {option} has to be longer than {seconds:g} seconds, and finite")
+    if seconds == 0 and not zero_allowed:
+        raise SettingsError(f"job {job!r}: {option} has to be longer than 0 seconds")
     return seconds
 
 

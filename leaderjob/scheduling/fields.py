@@ -52,6 +52,33 @@ _TERM = re.compile(
 )
 
 
+def forwards(field: Field, first: str, last: str) -> str | None:
+    """``FRI-MON``, which runs backwards, as ``FRI-SAT,SUN-MON``; None if it does not, or is no range of the field."""
+    low, high = _number(field, first), _number(field, last)
+    if low is None or high is None or low <= high:
+        return None
+    top = field.low + field.size - 1
+    # Not '*' for all of it, which would change how days of the month and of the week combine.
+    ranges = [(field.low, top)] if low == high + 1 else [(low, top), (field.low, high)]
+
+    def named(value: int) -> str:
+        if first.isdigit():
+            return str(value)
+        name = field.names[value - field.low]
+        return name if first.islower() else name.upper()
+
+    return ",".join(named(begin) if begin == end else f"{named(begin)}-{named(end)}" for begin, end in ranges)
+
+
+def _number(field: Field, text: str) -> int | None:
+    """The value that a number or a name stands for; None: the field has none like that."""
+    if text.lower() in field.names:
+        return field.low + field.names.index(text.lower())
+    if not text.isascii() or not text.isdigit():
+        return None
+    return int(text) if field.low <= int(text) <= field.high else None
+
+
 def parse_field(field: Field, text: str, job: str) -> frozenset[int]:
     """The values that ``text`` stands for. ``job`` is what ``H`` hashes.
 
@@ -90,18 +117,16 @@ class _Reader:
         return range(value, value + 1)
 
     def _value(self, value: str) -> int:
-        field = self.field
-        if value.lower() in field.names:
-            return field.low + field.names.index(value.lower())
-        if not value.isdigit() or not field.low <= int(value) <= field.high:
-            raise self._refusal(value, f"is not in {field.allowed}")
-        return int(value)
+        number = _number(self.field, value)
+        if number is None:
+            raise self._refusal(value, f"is not in {self.field.allowed}")
+        return number
 
     def _range(self, first: str, last: str) -> tuple[int, int]:
         low, high = self._value(first), self._value(last)
         if low > high:
-            hint = f"write {low}-{self.field.high},{self.field.low}-{high}"
-            raise self._refusal(f"{first}-{last}", f"is a range that runs backwards: {hint}")
+            hint = forwards(self.field, first, last)
+            raise self._refusal(f"{first}-{last}", f"is a range that runs backwards: write {hint}")
         return low, high
 
     def _step(self, step: str | None) -> int | None:

@@ -9,17 +9,29 @@ from itertools import groupby, islice, takewhile
 from typing import Protocol
 
 from leaderjob.durations import parse_duration_s
-from leaderjob.errors import InvalidDuration, InvalidSchedule
+from leaderjob.errors import InvalidDuration, InvalidSchedule, shown
 from leaderjob.scheduling.crontab import parse_crontab
-from leaderjob.scheduling.zones import SECOND, WallClock, load_zone
+from leaderjob.scheduling.foreign import hint
+from leaderjob.scheduling.zone_names import load_zone
+from leaderjob.scheduling.zones import SECOND, WallClock
 
 COUNT_LIMIT = 10_000
 """How many fires are counted one by one before a count is given up as "at least"."""
 
+MAX_EXPRESSIONS = 100
+"""Of one job: parsing them all, and looking each of them up at every fire, stays a matter of milliseconds."""
+
+MAX_EXPRESSION_CHARS = 500
+"""A crontab that lists every value of every field has 390."""
+
+FIRST, LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
+"""Fires are between these. ``datetime`` ends two days later, so that each of them has a wall time in every zone."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_INTERVAL_S = 3650 * 86400
 _EVERY = re.compile(r"every\s+(.*)", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_OUT_OF_RANGE = f"it is out of range: instants are from {FIRST.date()} to {LAST.date()}"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Rule(Protocol):
@@ -89,7 +101,8 @@ class Fires:
 class Trigger:
     """The fires of a job's schedule: those of all its rules, equal instants once.
 
-    Instants go in aware, and come out aware and in UTC. Without rules it never fires.
+    Instants go in aware, and come out aware and in UTC. Without rules it never fires. Any instant will do: there
+    are no fires before :data:`FIRST` or after :data:`LAST`.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -100,7 +113,10 @@ class Trigger:
 
     def latest(self, until: datetime) -> datetime | None:
         """The last fire not later than ``until``. As cheap for a long span as for a short one."""
-        ends = (next(rule.until(until), None) for rule in self.rules)
+        if until < FIRST:
+            return None
+        end = min(until, LAST)
+        ends = (next(_in_range(rule.until(end)), None) for rule in self.rules)
         return max((end for end in ends if end is not None), default=None)
 
     def between(self, after: datetime, until: datetime, limit: int = COUNT_LIMIT) -> Fires:
@@ -113,14 +129,29 @@ class Trigger:
             return Fires()
         match self.rules:
             case (Interval() as interval,):
-                return Fires(self.next_after(after), last, interval.count(after, until))
+                count = interval.count(max(after, FIRST - SECOND), min(until, LAST))
+                return Fires(self.next_after(after), last, count)
         due = takewhile(lambda fire: fire <= until, self._after(after))
         counted = list(islice(due, limit + 1))
         return Fires(counted[0], last, min(len(counted), limit), exact=len(counted) <= limit)
 
     def _after(self, instant: datetime) -> Iterator[datetime]:
-        merged = heapq.merge(*(rule.after(instant) for rule in self.rules))
+        if instant >= LAST:
+            return iter(())
+        start = max(instant, FIRST - SECOND)
+        merged = heapq.merge(*(_in_range(rule.after(start)) for rule in self.rules))
         return (fire for fire, _ in groupby(merged))
+
+
+def _in_range(fires: Iterator[datetime]) -> Iterator[datetime]:
+    """Those up to the first one that is out of range, or that ``datetime`` cannot express."""
+    try:
+        for fire in fires:
+            if not FIRST <= fire <= LAST:
+                return
+            yield fire
+    except OverflowError:
+        return
 
 
 def parse_schedule(expressions: Sequence[str], *, job: str, time_zone: str = "UTC") -> Trigger:
@@ -133,17 +164,37 @@ def parse_schedule(expressions: Sequence[str], *, job: str, time_zone: str = "UT
     :param time_zone: a name of the IANA database.
     :raises InvalidSchedule: an expression or the time zone is wrong, or an expression never fires.
     """
-    rules = []
+    if len(expressions) > MAX_EXPRESSIONS:
+        raise InvalidSchedule(
+            f"schedule of job {job!r}: it has {len(expressions)} expressions, and at most {MAX_EXPRESSIONS} are allowed"
+        )
     try:
         clock = WallClock(load_zone(time_zone))
     except InvalidSchedule as error:
         raise InvalidSchedule(f"schedule of job {job!r}: {error}") from error
-    for expression in expressions:
-        try:
-            rules.append(_parse_rule(expression.strip(), job, clock))
-        except (InvalidSchedule, InvalidDuration) as error:
-            raise InvalidSchedule(f"schedule {expression!r} of job {job!r}: {error}") from error
-    return Trigger(tuple(rules))
+    return Trigger(tuple(_parse_or_explain(expression, job, clock) for expression in expressions))
+
+
+def _parse_or_explain(expression: str, job: str, clock: WallClock) -> Rule:
+    where = f"schedule {shown(expression)} of job {job!r}"
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        raise InvalidSchedule(
+            f"{where}: it has {len(expression)} characters, and at most {MAX_EXPRESSION_CHARS} are allowed"
+        )
+    try:
+        return _parse_rule(expression.strip(), job, clock)
+    except (InvalidSchedule, InvalidDuration) as error:
+        found = hint(expression, works)
+        raise InvalidSchedule(f"{where}: {error}{'; ' + found if found else ''}") from error
+
+
+def works(text: str, time_zone: str = "UTC") -> bool:
+    """Whether ``text`` is a schedule."""
+    try:
+        _parse_rule(text, "any", WallClock(load_zone(time_zone)))
+    except (InvalidSchedule, InvalidDuration):
+        return False
+    return True
 
 
 def _parse_rule(expression: str, job: str, clock: WallClock) -> Rule:
@@ -173,12 +224,18 @@ def _parse_moment(text: str, clock: WallClock) -> Moment:
         raise InvalidSchedule(
             f"it is not an ISO 8601 instant, such as '2030-01-31T04:00+01:00' ({error})"
         ) from error
-    if at.microsecond:
-        raise InvalidSchedule("fires are whole seconds: leave the fraction away")
-    if at.tzinfo is not None:
-        return Moment(at.astimezone(UTC))
-    if not clock.exists(at):
+    if at.tzinfo is None and at.year in (FIRST.year, LAST.year):
+        raise InvalidSchedule(_OUT_OF_RANGE)  # it may have no instant in this zone
+    if at.tzinfo is None and not clock.exists(at):
         raise InvalidSchedule(
             f"the clock of {clock.zone} skips that time: choose another, or write an offset"
         )
-    return Moment(clock.instant(at))
+    try:
+        instant = clock.instant(at) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidSchedule(_OUT_OF_RANGE) from error
+    if not FIRST <= instant <= LAST:
+        raise InvalidSchedule(_OUT_OF_RANGE)
+    if instant.microsecond:
+        raise InvalidSchedule("fires are whole seconds: leave the fraction away")
+    return Moment(instant)

@@ -5,13 +5,9 @@ times are skipped (a gap) and some come twice (a fold). ``zoneinfo`` tells the o
 but not when it changes next: that is searched for here.
 """
 
-import difflib
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, available_timezones
-
-from leaderjob.errors import InvalidSchedule
 
 SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
@@ -75,23 +71,3 @@ class WallClock:
         step = SECOND if there >= here else -SECOND
         seconds = range(abs(there - here) // SECOND + 1)
         return bisect_left(seconds, True, key=lambda second: self.offset(here + second * step) != offset)
-
-
-def load_zone(name: str) -> tzinfo:
-    """The time zone of that name in the IANA database.
-
-    :raises InvalidSchedule: there is none; the message names the nearest right one.
-    """
-    if name == "UTC":
-        return UTC  # must work on machines without a time zone database
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # an unknown name, `../x`, the name of a directory
-        known = available_timezones()
-        if not known:
-            hint = "this machine has no time zone database: install the package tzdata"
-        elif near := difflib.get_close_matches(name, known, n=1):
-            hint = f"did you mean {near[0]!r}?"
-        else:
-            hint = "use a name of the IANA database, such as 'Europe/Berlin'"
-        raise InvalidSchedule(f"time zone {name!r} is unknown: {hint}") from error
