@@ -29,9 +29,15 @@ test: venv-dev ## run the tests: unit, integration against real etcd, faults, mo
 test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
 	@$(BIN)/python tools/every_python.py $(ARGS)
 
+.PHONY: etcd
+etcd: venv-dev ## build the newest etcd for the tests, where Go is installed; ARGS=--all builds one of each line
+	@$(BIN)/python tools/build_etcd.py $(ARGS)
+
 .PHONY: faults
-faults: venv-dev ## run faults and models in every variant: minutes, where the tests take seconds
-	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property tests/integration/test_benchmark_takeover.py tests/integration/test_benchmark_tournament.py $(ARGS)
+faults: venv-dev ## run faults and models in every variant, on each line of etcd: hours, where the tests take minutes
+	@$(BIN)/python tools/build_etcd.py --all
+	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property $(ARGS)
+	@$(BIN)/python -m pytest -m slow tests/integration $(ARGS)
 
 .PHONY: check
 check: venv-dev ## lint, formatting, types, and the layers of the architecture

@@ -56,6 +56,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # A worker of pytest-xdist has the mark of the session that started it, which looks when all have ended.
     if not hasattr(config, "workerinput"):
         config.stash[_SESSION_MARK] = leaks.mark_session()
+        # What looks for an etcd by itself, as the demo does, finds the one that all others use.
+        os.environ["PATH"] = (
+            f"{servers.packaged('etcd').parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        )
+
+
+def pytest_report_header() -> str:
+    used, *others = (f"{servers.version_of(binary)} ({binary})" for binary in servers.releases())
+    return f"etcd: {used}; slow variants also on: {', '.join(others) or 'nothing else'}"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,7 +12,6 @@ from tests.faults.harness import (
     every_release,
     members,
     recording,
-    release,
     standing,
     trusted_after,
     writing,
@@ -71,7 +70,7 @@ async def survive(etcd: Members, how: Fault) -> None:
 )
 def test_office_is_kept_and_no_event_is_lost_when_the_leader_of_etcd_is(tmp_path: Path, how: Fault) -> None:
     async def main() -> None:
-        async with members(tmp_path, binary=release("system")) as etcd:
+        async with members(tmp_path) as etcd:
             await survive(etcd, how)
 
     run_with_streams(main())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.members import ReleaseName, release
 from tests.faults.sequences import Fault, Struck, draw, play, possible, report
+from tests.support.etcd import line_of, releases
 
 _HERE = possible("namespaces" if os.geteuid() == 0 else "proxies")
 _QUICK = [fault for fault in _HERE if fault.lasts_s[1] <= 3.0]
@@ -20,17 +20,19 @@ def told(struck: Struck) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "faults", "among", "etcd"),
+    ("seed", "faults", "among", "binary"),
     [
-        pytest.param(30, 3, _QUICK, "system", id="quick"),
-        pytest.param(11, 20, _HERE, "system", id="all", marks=slow),
-        pytest.param(12, 20, _HERE, "packaged", id="all, packaged etcd", marks=slow),
+        pytest.param(30, 3, _QUICK, releases()[0], id="quick"),
+        *(
+            pytest.param(11 + number, 20, _HERE, binary, id=f"all, etcd {line_of(binary)}", marks=slow)
+            for number, binary in enumerate(releases())
+        ),
     ],
 )
 def test_a_sequence_of_random_faults_violates_nothing(
-    tmp_path: Path, seed: int, faults: int, among: list[Fault], etcd: ReleaseName
+    tmp_path: Path, seed: int, faults: int, among: list[Fault], binary: Path
 ) -> None:
-    played = play(draw(seed, faults, among), tmp_path, tell=told, binary=release(etcd))
+    played = play(draw(seed, faults, among), tmp_path, tell=told, binary=binary)
     assert played.violations == (), "\n".join(map(str, played.violations))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leaderjob.embedded import etcd as embedded
-from leaderjob.embedded.etcd import EmbeddedEtcd, EtcdNotStarted, NoEtcdBinary, find_binary
+from leaderjob.embedded.etcd import EmbeddedEtcd, EtcdNotStarted, NoEtcdBinary, find_binary, packaged_program
 from leaderjob.embedded.ports import free_ports
 from tests.support.etcd import etcdctl, every_release, new_server, packaged
 from tests.support.loop import run_async
@@ -162,7 +162,7 @@ def test_the_users_own_etcd_variables_change_nothing(tmp_path: Path, monkeypatch
 
 def test_without_any_server_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert find_binary() == packaged("etcd")
+    assert find_binary() == packaged_program("etcd")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(NoEtcdBinary, match=r"leaderjob\[embedded\]"):
         find_binary()

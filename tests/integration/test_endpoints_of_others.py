@@ -11,7 +11,7 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import Etcd, EtcdUnavailable, follow
-from tests.support.etcd import binaries, every_release, packaged
+from tests.support.etcd import each_release, every_release
 from tests.support.streams import run_with_streams
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -98,9 +98,7 @@ def test_where_one_endpoint_is_wrong_the_others_are_used(etcd: EmbeddedEtcd, nam
     run_with_streams(main())
 
 
-@pytest.mark.parametrize(
-    "gateway", binaries(), ids=lambda path: "packaged" if path == packaged("etcd") else "system"
-)
+@pytest.mark.parametrize("gateway", each_release())
 def test_through_etcds_own_gateway_everything_works_and_outlives_a_restart_of_etcd(
     own_etcd: EmbeddedEtcd, tmp_path: Path, gateway: Path
 ) -> None:

@@ -13,7 +13,7 @@ from leaderjob.etcd import Etcd, NoSpace
 from leaderjob.model.run import Outcome, State
 from leaderjob.records.view import View
 from tests.support.commands import said
-from tests.support.etcd import binaries, etcdctl
+from tests.support.etcd import each_release, etcdctl
 from tests.support.replicas import SHORT_TTL_S, Cluster, leads, told, wait_for, wait_for_line, witnessed
 from tests.support.streams import run_with_streams
 
@@ -21,7 +21,7 @@ _JOBS = "tests.support.jobs.witnessed"
 _QUOTA_BYTES = 2 * 1024**2
 
 
-@pytest.fixture(params=binaries(), ids=("packaged", "system")[: len(binaries())])
+@pytest.fixture(params=each_release())
 def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedEtcd]:
     """An etcd with room for little."""
     server = EmbeddedEtcd(tmp_path / "etcd", binary=request.param, fsync=False, quota_bytes=_QUOTA_BYTES)

@@ -22,7 +22,7 @@ from leaderjob.etcd import Etcd, NoSpace
 from leaderjob.etcd.rpc import rpc
 from leaderjob.records.keys import Keys
 from tests.support.commands import leaderjob
-from tests.support.etcd import binaries, etcdctl, every_release
+from tests.support.etcd import each_release, etcdctl, every_release
 from tests.support.streams import run_with_streams
 
 
@@ -120,7 +120,7 @@ class Slow(EmbeddedEtcd):
         return [*super()._command(client_port, peer_port), *far_apart]
 
 
-@pytest.mark.parametrize("binary", binaries(), ids=("packaged", "system")[: len(binaries())])
+@pytest.mark.parametrize("binary", each_release())
 def test_a_ttl_below_etcds_minimum_is_refused_with_what_to_do(tmp_path: Path, binary: Path) -> None:
     """One and a half times the election timeout of 4 s."""
 

@@ -13,12 +13,10 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Followed, Registry
-from tests.support.etcd import binaries, etcdctl, packaged
+from tests.support.etcd import each_release, etcdctl
 from tests.support.streams import run_with_streams
 
 PRETENDED = "10.0.0.5:2379"
-
-_default, *_others = binaries()
 
 
 @contextmanager
@@ -45,11 +43,7 @@ def resolved(address: str) -> set[tuple[str, str]]:
     return {(member["name"], member["clientURLs"][0]) for member in members}
 
 
-@pytest.mark.parametrize(
-    "binary",
-    [_default, *(pytest.param(other, marks=pytest.mark.slow) for other in _others)],
-    ids=lambda path: "packaged" if path == packaged("etcd") else "system",
-)
+@pytest.mark.parametrize("binary", each_release())
 def test_go_resolves_what_is_registered_here_and_is_found_here(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, binary: Path
 ) -> None:

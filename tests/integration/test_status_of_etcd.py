@@ -17,7 +17,7 @@ from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import Etcd, NoSpace
 from leaderjob.etcd.maintenance import Alarm, EndpointStatus, Health, alarms, endpoint_status
 from tests.support.commands import said
-from tests.support.etcd import binaries, etcdctl, every_release
+from tests.support.etcd import each_release, etcdctl, every_release
 from tests.support.streams import run_with_streams
 
 GIB = 1024**3
@@ -58,7 +58,7 @@ def test_the_members_own_words_are_those_that_etcdctl_shows(own_etcd: EmbeddedEt
     assert (found.errors, raised) == ((), ())
 
 
-@pytest.mark.parametrize("binary", binaries(), ids=("packaged", "system")[: len(binaries())])
+@pytest.mark.parametrize("binary", each_release())
 def test_a_database_at_its_quota_is_told_with_what_to_do(tmp_path: Path, binary: Path) -> None:
     async def fill(server: EmbeddedEtcd) -> None:
         async with Etcd([server.endpoint]) as client:

@@ -7,13 +7,13 @@ import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from tests.property.profile import is_deep
-from tests.support.etcd import binaries, new_server, packaged
+from tests.support.etcd import line_of, new_server, releases
 
 
 @pytest.fixture(
     scope="module",
-    params=binaries() if is_deep() else [packaged("etcd")],
-    ids=lambda path: "packaged" if path == packaged("etcd") else "system",
+    params=releases() if is_deep() else releases()[:1],
+    ids=line_of,
 )
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

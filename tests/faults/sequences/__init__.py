@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.faults.sequences --seed 7 --faults 20 [--etcd 3.4|3.5]
+    python -m tests.faults.sequences --seed 7 --faults 20 [--etcd 3.6]
 
 What is drawn follows from the seed alone (``draw.py``), so that a sequence can be played again; how exactly the
 faults meet what the replicas are about to do is up to the machine. ``faults.py`` has the faults (``upkeep.py`` those

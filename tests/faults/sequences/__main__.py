@@ -3,31 +3,31 @@
 import argparse
 import os
 import platform
-import re
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from leaderjob.version import __version__
-from tests.faults.harness.members import Network, release
+from tests.faults.harness.members import Network
 from tests.faults.sequences import report
 from tests.faults.sequences.draw import draw
 from tests.faults.sequences.faults import possible
 from tests.faults.sequences.play import Played, Struck, play
+from tests.support.etcd import line_of, releases, version_of
 
 
 def main() -> int:
     asked = _arguments().parse_args()
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
     network: Network = "proxies" if asked.loopback or os.geteuid() != 0 else "namespaces"
-    binary = release("system" if asked.etcd == "3.4" else "packaged")
+    binary = next(binary for binary in releases() if asked.etcd in (None, line_of(binary)))
+    etcd = f"etcd {version_of(binary)}"
     among = possible(network)
     played: list[Played] = []
     for number in range(asked.sequences):
-        say(f"seed {seed + number}, {asked.faults} faults, {version_of(binary)}, {network}")
+        say(f"seed {seed + number}, {asked.faults} faults, {etcd}, {network}")
         directory = Path(tempfile.mkdtemp(prefix="faults-"))
         steps = draw(seed + number, asked.faults, among)
         done = play(steps, directory, tell=_told, binary=binary, network=network)
@@ -43,12 +43,12 @@ def main() -> int:
     if asked.table is not None:
         again = f"python -m tests.faults.sequences --seed {seed} --sequences {asked.sequences} --faults {asked.faults}"
         facts = {
-            "command": f"`{again} --etcd {asked.etcd}`",
+            "command": f"`{again} --etcd {line_of(binary)}`",
             "seeds": f"{seed} to {seed + asked.sequences - 1}",
-            "versions": f"leaderjob {__version__}, {version_of(binary)}, Python {platform.python_version()}",
+            "versions": f"leaderjob {__version__}, {etcd}, Python {platform.python_version()}",
             "machine": f"{os.cpu_count()} processors, Linux {platform.release()}, {network}",
         }
-        report.write(asked.table, f"faults on {version_of(binary)}", report.table(among, played, facts))
+        report.write(asked.table, f"faults on {etcd}", report.table(among, played, facts))
     return 1 if violations else 0
 
 
@@ -61,14 +61,6 @@ def _told(struck: Struck) -> None:
     say(report.line(struck))
 
 
-def version_of(binary: Path) -> str:
-    """``etcd 3.4.23``"""
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"etcd Version: (\S+)", said)
-    assert found is not None, said
-    return f"etcd {found[1]}"
-
-
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.sequences", description=__doc__)
     parser.add_argument("--seed", type=int, help="of the first sequence; a random one, which is printed")
@@ -76,7 +68,11 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sequences", type=int, default=1, help="how many, each with the next seed and a cluster of its own"
     )
-    parser.add_argument("--etcd", choices=("3.4", "3.5"), default="3.4", help="the system's, or the packaged")
+    parser.add_argument(
+        "--etcd",
+        choices=[line_of(binary) for binary in releases()],
+        help="a line of releases that is here (default: the one that tests use)",
+    )
     parser.add_argument("--loopback", action="store_true", help="no machines of their own, also as root")
     parser.add_argument("--table", type=Path, help="write the result as a table into this page")
     return parser
