@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from leaderjob.atomic_files import make_directory
 from leaderjob.errors import SettingsError
 
 _LOCK = "lock"
@@ -18,7 +19,7 @@ def state_directory(path: Path, *, replica: str) -> Iterator[Path]:
     :raises SettingsError: it cannot be made or written, or another replica uses it.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             holder = _hold(descriptor, replica)

@@ -8,12 +8,12 @@ accepted the store as it is.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from leaderjob.atomic_files import make_directory, write_file
 from leaderjob.clock import utcnow
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import AmbiguousWrite, Etcd, HistoryWentBack, Put, modified_at
@@ -210,14 +210,9 @@ class HistoryCheck:
                 raise StateUnwritable(self._cannot("written", f"not within {_DISK_TIMEOUT_S:g} s"))
 
     def _note(self, seen: _Seen) -> None:
-        beside = self._path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(seen.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._path)
+            make_directory(self._path.parent)
+            write_file(self._path, seen.to_bytes())
         except OSError as error:
             raise StateUnwritable(self._cannot("written", str(error.strerror))) from error
         self._noted = seen

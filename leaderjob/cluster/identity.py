@@ -7,9 +7,9 @@ the lease decides: it runs out, or somebody keeps it alive.
 """
 
 import asyncio
-import os
 from pathlib import Path
 
+from leaderjob.atomic_files import write_file
 from leaderjob.clock import boottime
 from leaderjob.cluster.liveness import incarnation_at
 from leaderjob.errors import SettingsError
@@ -54,15 +54,11 @@ class Identity:
 
     def note(self) -> None:
         """Write this incarnation to the state directory, for the next one. :raises SettingsError: it cannot be written."""
-        beside = self._path.with_suffix(".new")
         try:
             noted = self._path.read_text(errors="replace").split() if self._path.exists() else []
             self._gone = frozenset(noted) - {self._incarnation}
-            with beside.open("w") as file:
-                file.write("\n".join([self._incarnation, *noted][:_MOST_NOTED]) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._path)
+            kept = [self._incarnation, *noted][:_MOST_NOTED]
+            write_file(self._path, ("\n".join(kept) + "\n").encode())
         except OSError as error:
             raise SettingsError(
                 f"{self._path} cannot be written: {error.strerror}. It tells the next start that this process is gone; "

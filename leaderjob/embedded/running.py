@@ -8,12 +8,12 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from leaderjob.atomic_files import write_file
 from leaderjob.clock import utcnow
 from leaderjob.errors import SettingsError
 from leaderjob.user_state import state_folder
@@ -71,15 +71,10 @@ def read_running(folder: Path | None = None) -> Running | None:
 
 def _write(folder: Path, running: Running) -> None:
     fields = asdict(running) | {"started": running.started.isoformat()}
-    unfinished = folder / f".{_FILE}.{secrets.token_hex(4)}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(folder):
-            try:
-                unfinished.write_text(json.dumps(fields, indent=2) + "\n")
-                unfinished.replace(folder / _FILE)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            write_file(folder / _FILE, (json.dumps(fields, indent=2) + "\n").encode())
     except OSError as error:
         raise SettingsError(
             f"the running demo cannot be noted in {folder}: {error}. The other commands would not find it: "

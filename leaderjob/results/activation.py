@@ -24,12 +24,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from leaderjob.model.artifact import Manifest
-from leaderjob.model.ids import check_name, valid_name
-from leaderjob.model.record import Record
-from leaderjob.results.durable import (
+from leaderjob.atomic_files import (
     TEMPORARY_PREFIX,
-    full_disk_is_not_enough_space,
     make_directory,
     replace_symlink,
     sync_directory,
@@ -37,7 +33,16 @@ from leaderjob.results.durable import (
     temporary_beside,
     write_file,
 )
-from leaderjob.results.errors import ArtifactDamaged, ObjectMissing, RecordDamaged, WouldGoBack
+from leaderjob.model.artifact import Manifest
+from leaderjob.model.ids import check_name, valid_name
+from leaderjob.model.record import Record
+from leaderjob.results.errors import (
+    ArtifactDamaged,
+    ObjectMissing,
+    RecordDamaged,
+    WouldGoBack,
+    full_disk_is_not_enough_space,
+)
 from leaderjob.results.objects import Swept
 from leaderjob.results.store import Store
 from leaderjob.results.tree import link_tree, tree_problems

@@ -1,8 +1,13 @@
 """What can go wrong with the bytes of an artifact. ``OSError`` of a broken disk passes through as it is."""
 
-from collections.abc import Mapping, Sequence
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StoreInUse(LeaderjobError):
@@ -79,3 +84,17 @@ class AddCancelled(LeaderjobError):
 
 class CannotListen(SettingsError):
     """The address to serve artifacts on cannot be bound."""
+
+
+@contextmanager
+def full_disk_is_not_enough_space(directory: Path) -> Iterator[None]:
+    """Turn the errors of a full disk or quota into :class:`NotEnoughSpace`; others pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NotEnoughSpace(
+            f"the disk under {directory} is full ({error.strerror}): the artifact was not taken in, and what "
+            "is active goes on serving; free some space or lower what retention keeps"
+        ) from error

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from leaderjob.atomic_files import sync_file
 from leaderjob.results.digests import BLAKE3, FileDigests, digest_file, read_pieces
-from leaderjob.results.durable import sync_file
 from leaderjob.results.objects import Objects
 
 

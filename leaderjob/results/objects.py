@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from leaderjob.atomic_files import make_directory, sync_directory
 from leaderjob.model.artifact import valid_digest
 from leaderjob.results.digests import file_matches
-from leaderjob.results.durable import make_directory, sync_directory
 from leaderjob.results.errors import ObjectMissing
 
 KEPT_ASIDE = 4

@@ -20,15 +20,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from leaderjob.atomic_files import make_directory
 from leaderjob.model.artifact import FileEntry, Manifest, valid_digest
 from leaderjob.results.digests import digest_bytes, matches
-from leaderjob.results.durable import full_disk_is_not_enough_space, make_directory
 from leaderjob.results.errors import (
     AddCancelled,
     ArtifactDamaged,
     ManifestRefused,
     ObjectMissing,
     StoreInUse,
+    full_disk_is_not_enough_space,
 )
 from leaderjob.results.intake import Intake
 from leaderjob.results.listing import publishable_files

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from leaderjob.atomic_files import free_bytes
 from leaderjob.model.artifact import PIECE_BYTES, FileEntry, Manifest, valid_digest
 from leaderjob.results.digests import algorithm_of, matches, new_hasher
-from leaderjob.results.durable import free_bytes, full_disk_is_not_enough_space
 from leaderjob.results.errors import (
     ArtifactDamaged,
     FetchCancelled,
@@ -25,6 +25,7 @@ from leaderjob.results.errors import (
     ManifestRefused,
     NotEnoughSpace,
     TooLarge,
+    full_disk_is_not_enough_space,
 )
 from leaderjob.results.intake import Intake
 from leaderjob.results.manifest import MAX_MANIFEST_BYTES, decode_manifest

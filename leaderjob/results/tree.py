@@ -6,9 +6,9 @@ import shutil
 import stat
 from pathlib import Path
 
+from leaderjob.atomic_files import sync_file
 from leaderjob.model.artifact import FileEntry, Manifest
 from leaderjob.results.digests import file_matches
-from leaderjob.results.durable import sync_file
 from leaderjob.results.objects import Objects
 
 

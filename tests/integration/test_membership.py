@@ -247,7 +247,7 @@ def test_who_finds_its_record_taken_by_a_live_process_is_refused(
 
 
 def test_a_state_directory_that_takes_nothing_is_named(tmp_path: Path) -> None:
-    (tmp_path / "incarnations.new").mkdir()
+    (tmp_path / ".tmp-incarnations").mkdir()
     identity = Identity(Etcd(["127.0.0.1:1"]), "/key", "first", tmp_path)
     with pytest.raises(SettingsError, match=f"{tmp_path}/incarnations cannot be written: Is a directory"):
         identity.note()

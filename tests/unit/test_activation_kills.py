@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leaderjob.results.durable import TEMPORARY_PREFIX
+from leaderjob.atomic_files import TEMPORARY_PREFIX
 from tests.support.activations import Place, said
 
 

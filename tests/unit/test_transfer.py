@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from leaderjob.atomic_files import free_bytes
 from leaderjob.model.artifact import PIECE_BYTES, Manifest
 from leaderjob.results.digests import digest_bytes
-from leaderjob.results.durable import free_bytes
 from leaderjob.results.errors import (
     FetchCancelled,
     FetchFailed,

@@ -1,16 +1,18 @@
-"""Files that survive a crash whole: written aside, flushed, renamed; and the directory flushed too."""
+"""Files that survive a crash whole: written under another name, flushed, renamed, and the directory flushed too.
+
+Everything that leaderjob keeps on disk is written this way. A rename that is not flushed may be gone after a power
+failure, although what was concluded from it is in etcd. Errors are the ``OSError`` that the system gave.
+"""
 
 import errno
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
-from leaderjob.results.errors import NotEnoughSpace
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY_PREFIX = ".tmp-"
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP)
+"""How file systems answer that have no way to flush a directory."""
 
 
 def temporary_beside(path: Path) -> Path:
@@ -23,6 +25,9 @@ def sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
     finally:
         os.close(descriptor)
 
@@ -52,16 +57,21 @@ def make_directory(directory: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: after a crash it holds either the old bytes or the new ones."""
-    temporary = temporary_beside(path)
+    """Replace ``path`` by ``content``: after a crash it holds either the old bytes or the new ones.
+
+    Only one thread at a time may write the same file.
+    """
+    # Always the same name: what a crash leaves there is overwritten by the next write, and does not pile up.
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one that says what is wrong
+            temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
@@ -82,17 +92,3 @@ def free_bytes(directory: Path) -> int:
     """What an unprivileged process may still write on this file system."""
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize
-
-
-@contextmanager
-def full_disk_is_not_enough_space(directory: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or quota into :class:`NotEnoughSpace`; others pass."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise NotEnoughSpace(
-            f"the disk under {directory} is full ({error.strerror}): the artifact was not taken in, and what "
-            "is active goes on serving; free some space or lower what retention keeps"
-        ) from error
