@@ -7,28 +7,38 @@ from dataclasses import replace
 from pathlib import Path
 
 from leaderjob.clock import boottime, utcnow
-from leaderjob.engine.artifact_directory import has_entries, make_empty, tidy
+from leaderjob.engine.artifact_directory import holds_results, make_empty, tidy
 from leaderjob.engine.hold import hold, hold_after_own, unreaped
+from leaderjob.engine.leader_loss import abandon, settle
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
+from leaderjob.engine.retry import retry_pause_s
 from leaderjob.errors import LeaderjobError
-from leaderjob.etcd import Delete, Op, Put, modified_at
+from leaderjob.etcd import (
+    Delete,
+    EtcdError,
+    NobodyKnown,
+    Op,
+    PermissionDenied,
+    Put,
+    RequestRefused,
+    modified_at,
+)
 from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.attempt import AttemptEnd, run_attempt
 from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.execution.trust import TRUST_POLL_S
-from leaderjob.model.job import OnLeaderLoss
 from leaderjob.model.run import Outcome, Run
+from leaderjob.model.text import BRIEF_CHARS, printable
+from leaderjob.recipes import NotLeader, TermLost
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.stored import Stored
 from leaderjob.results.errors import NotEnoughSpace, TooLarge, Unpublishable
 from leaderjob.telemetry.events import Events, emit
 from leaderjob.telemetry.trace import Trace
 
-_FIRST_BACKOFF_S = 1.0
-_LONGEST_BACKOFF_S = 60.0
 _HAND_OVER_TIMEOUT_S = 2.0
 _FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.ABANDONED)
 
@@ -112,33 +122,13 @@ class Dispatch:
 
     def _settled(self, run: Run) -> Run:
         """What becomes of the run now that its former attempt, if it has had any, is over."""
-        attempt = run.attempt
-        if attempt is None:
-            return run
-        if attempt.ended is not None:
-            return self._restart_or_abandon(run)
-        if attempt.token == self._office.token:
-            reason = "the leader could not go on with it, and its log says why"
-            return self._abandon(run, reason, workers_gone=self._workers_gone)
-        return self._abandon(run, f"the leader of term {attempt.token} ({attempt.replica}) was lost")
-
-    def _abandon(self, run: Run, reason: str, *, workers_gone: bool = True) -> Run:
-        """The latest attempt has lost its leader, or its leader's trust: what becomes of the run."""
-        ended = run.end_attempt(Outcome.ABANDONED, now=utcnow(), reason=reason, workers_gone=workers_gone)
-        return self._restart_or_abandon(ended)
-
-    def _restart_or_abandon(self, run: Run) -> Run:
-        policy, abandoned = self._spec.policy, run.abandoned_attempts
-        if not abandoned:
-            return run
-        reason = abandoned[-1].reason
-        if policy.on_leader_loss is OnLeaderLoss.ABANDON:
-            reason = f"{reason}, and the job asks for at most one start"
-        elif len(abandoned) > policy.max_leader_losses:
-            reason = f"abandoned {len(abandoned)} times, more than the job allows; the last time {reason}"
-        else:
-            return run
-        return run.finish(Outcome.ABANDONED, now=utcnow(), reason=reason)
+        return settle(
+            run,
+            self._spec.policy,
+            token=self._office.token,
+            now=utcnow(),
+            workers_gone=self._workers_gone,
+        )
 
     async def _attempt(self, run: Stored[Run]) -> Stored[Run]:
         """Settle the former attempt, and make the next: returns the run done, or ready for another one. None begins
@@ -149,7 +139,7 @@ class Dispatch:
         office = self._office
         if self._settled(run.record).outcome is not None:
             return await self._after_former_attempt(run)
-        directory = office.work_dir / self._spec.name / f"{run.record.id}-{len(run.record.attempts) + 1}"
+        directory = office.work_dir / self._spec.name / f"{run.record.id}-{run.record.attempt_count + 1}"
         # A name that comes once: on a disk that hangs, what makes or removes it may do so late.
         artifact_dir = directory / f"artifact-{secrets.token_hex(4)}"
         try:
@@ -170,6 +160,8 @@ class Dispatch:
                         return settled
                     self._idle.clear()
                     begun = await self._begin_or_hand_over(settled, attest)
+                    if begun.record.outcome is not None:
+                        return begun
                     return await self._work(begun, artifact_dir, worker, problem)
         finally:
             await tidy(artifact_dir)
@@ -200,11 +192,13 @@ class Dispatch:
                 nonce=attest.nonce if attest else None,
             ),
         )
+        if begun.record.outcome is not None:
+            return begun
         emit(
             Events.RUN_STARTED,
             job=self._spec.name,
             run=begun.record.id,
-            attempt=len(begun.record.attempts),
+            attempt=begun.record.attempt_count,
             term=office.token,
             cause=begun.record.cause,
             late_s=_late_s(begun.record),
@@ -220,12 +214,31 @@ class Dispatch:
             if problem is None:
                 end = await self._guarded(begun, artifact_dir, worker)
             self._trace = end.traceback
-            if end.outcome is Outcome.SUCCEEDED:
-                return await self._succeed(begun, artifact_dir, end)
-            return await self._fail(begun, end)
+            return await self._record(begun, artifact_dir, end)
         except asyncio.CancelledError:
             await self._hand_over(begun)
             raise
+
+    async def _record(self, begun: Stored[Run], artifact_dir: Path, end: AttemptEnd) -> Stored[Run]:
+        """Record how the attempt ended. What cannot be recorded is the run's failure: with the attempt left open, the
+        next look at it would take its leader for lost, and start it again."""
+        try:
+            if end.outcome is Outcome.SUCCEEDED:
+                return await self._succeed(begun, artifact_dir, end)
+            return await self._fail(begun, end)
+        except (TermLost, NotLeader, Conflict):
+            raise  # the record is for somebody else to write
+        except Exception as error:
+            if isinstance(error, EtcdError) and not _is_refused(error):
+                raise  # no other record could be written either
+            if not isinstance(error, LeaderjobError):
+                self._trace = Trace.of(error)
+            before = "" if end.reason is None else f"{end.reason}; "
+            reason = f"{before}its outcome cannot be recorded: {_told(error)}"
+            failed = begun.record.finish(
+                Outcome.FAILED, now=utcnow(), reason=reason, workers_gone=self._workers_gone
+            )
+            return await self._write(begun, failed)
 
     async def _wait_for_the_unreaped(self, run: Run) -> None:
         """Other runs of the job may have left processes as well: in this term, or in the one before."""
@@ -247,7 +260,7 @@ class Dispatch:
 
     async def _guarded(self, run: Stored[Run], artifact_dir: Path, worker: WorkerAhead) -> AttemptEnd:
         office, spec = self._office, self._spec
-        number = len(run.record.attempts)
+        number = run.record.attempt_count
         request = WorkerRequest(
             reference=spec.reference,
             job=spec.name,
@@ -305,7 +318,7 @@ class Dispatch:
         gone = self._workers_gone
         # The attempt is over with its worker; what becomes of the result is a matter of the run.
         ended = run.record.end_attempt(Outcome.SUCCEEDED, now=utcnow(), workers_gone=gone)
-        if end.result is None and not await asyncio.to_thread(has_entries, artifact_dir):
+        if end.result is None and not await asyncio.to_thread(holds_results, artifact_dir):
             return await self._write(run, ended.finish(Outcome.SUCCEEDED, now=utcnow()))
         try:
             done = await publish(self._office, replace(run, record=ended), artifact_dir, end.result)
@@ -322,53 +335,76 @@ class Dispatch:
         now, gone = utcnow(), self._workers_gone
         if end.outcome is Outcome.ABANDONED:
             reason = end.reason or "the term could not be trusted any more"
-            return await self._write(run, self._abandon(run.record, reason, workers_gone=gone))
-        failures = 1 + sum(
-            attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) for attempt in run.record.attempts
-        )
+            abandoned = abandon(run.record, self._spec.policy, reason, now=now, workers_gone=gone)
+            return await self._write(run, abandoned)
+        failures = 1 + run.record.failed_attempts
         may_retry = end.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and not end.permanent
         if not may_retry or failures > self._spec.policy.retries:
             finished = run.record.finish(end.outcome, now=now, reason=end.reason, workers_gone=gone)
             return await self._write(run, finished)
-        ended = await self._write(
-            run, run.record.end_attempt(end.outcome, now=now, reason=end.reason, workers_gone=gone)
+        ended = run.record.end_attempt(end.outcome, now=now, reason=end.reason, workers_gone=gone)
+        pause_s = retry_pause_s(
+            attempts=ended.attempt_count,
+            failures=failures,
+            asked_s=end.retry_after_s,
+            record_bytes=len(ended.to_bytes()),
         )
-        self._pause_s = end.retry_after_s if end.retry_after_s is not None else backoff_s(failures)
+        written = await self._write(run, ended)
+        if written.record.outcome is not None:
+            return written
+        self._pause_s = pause_s
         emit(
             Events.ATTEMPT_FAILED,
-            job=ended.record.job,
-            run=ended.record.id,
-            attempt=len(ended.record.attempts),
+            job=ended.job,
+            run=ended.id,
+            attempt=ended.attempt_count,
             term=self._office.token,
             outcome=end.outcome,
-            reason=end.reason,
-            again_in_s=self._pause_s,
+            reason=ended.attempts[-1].reason,
+            again_in_s=pause_s,
             trace=end.traceback,
         )
-        return ended
+        return written
 
     async def _write(self, before: Stored[Run], after: Run) -> Stored[Run]:
-        """One transition. The progress of an attempt that is over goes with it, and what it had staged:
-        nobody will publish that, and followers would go on asking for it."""
+        """One transition. A record that etcd refuses, which is larger than it takes, ends the run, and goes without its
+        parameters."""
+        try:
+            written, revision = after, await self._commit(before, after)
+        except RequestRefused as error:
+            if not _is_refused(error):
+                raise
+            written = after if after.outcome is not None else after.finish(Outcome.FAILED, now=utcnow())
+            reason = written.reason or f"its record is kept without its parameters: {error}"
+            written = written.model_copy(update={"params": {}, "reason": printable(reason, BRIEF_CHARS)})
+            revision = await self._commit(before, written)
+        if written.outcome is not None:
+            self._over = written.id
+        return Stored(before.key, written, before.create_revision, revision)
+
+    async def _commit(self, before: Stored[Run], after: Run) -> int:
+        """The progress of an attempt that is over goes with it, and what it had staged: nobody will publish that, and
+        followers would go on asking for it."""
         keys = self._office.keys
         ops: list[Op] = [Put(before.key, after.to_bytes())]
         if after.attempt is not None and after.attempt.ended is not None:
             ops.append(Delete(keys.progress(after.job, after.id, after.attempt.number)))
             ops.append(Delete(keys.staged(after.job, after.id)))
         try:
-            revision = await self._office.writer.commit([modified_at(before.key, before.mod_revision)], ops)
+            return await self._office.writer.commit([modified_at(before.key, before.mod_revision)], ops)
         except Conflict as conflict:
             raise Conflict(
                 f"the record of run {after.id} of {after.job} was changed by somebody else"
             ) from conflict
-        if after.outcome is not None:
-            self._over = after.id
-        return Stored(before.key, after, before.create_revision, revision)
 
 
-def backoff_s(failures: int) -> float:
-    """The pause before the next attempt: 1, 2, 4, … at most 60 s."""
-    return min(_FIRST_BACKOFF_S * 2.0 ** (failures - 1), _LONGEST_BACKOFF_S)
+def _is_refused(error: EtcdError) -> bool:
+    """Whether etcd refuses what this record is, and not who writes it."""
+    return isinstance(error, RequestRefused) and not isinstance(error, PermissionDenied | NobodyKnown)
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, LeaderjobError) else f"{type(error).__name__}: {error}"
 
 
 def _duration_s(run: Run) -> float | None:
@@ -379,6 +415,6 @@ def _duration_s(run: Run) -> float | None:
 
 def _late_s(run: Run) -> float | None:
     """How late the first attempt of a fire starts; None for other attempts and other runs."""
-    if run.fire_time is None or len(run.attempts) != 1:
+    if run.fire_time is None or run.attempt_count != 1:
         return None
     return round(max(0.0, (run.attempts[0].started - run.fire_time).total_seconds()), 3)

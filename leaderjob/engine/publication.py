@@ -9,6 +9,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from leaderjob.clock import utcnow
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, absent, modified_at
@@ -19,17 +21,20 @@ from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored, decode
 from leaderjob.records.view import View
+from leaderjob.results.errors import Unpublishable
 from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_AFTER_CONFLICT_S = 0.2
+_RESULT = TypeAdapter(dict[str, Any])
 
 
 async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: Any) -> Run:
     """Publish what the run's attempt left in ``artifact_dir`` and what it returned; ends the run.
 
-    :raises Unpublishable: the directory holds something that cannot be published.
+    :raises Unpublishable: the directory holds something that cannot be published, or the result cannot be stored.
     :raises NotLeader: the term is over; nothing was published.
     """
+    _check_result(result)
     job = run.record.job
     artifact = await run_in_thread(
         lambda cancelled: office.store.add(job, run.record.id, artifact_dir, cancelled=cancelled),
@@ -67,6 +72,17 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
             await asyncio.sleep(_PAUSE_AFTER_CONFLICT_S)
 
 
+def _check_result(result: Any) -> None:
+    """A pointer that nobody can read would leave the job without a result, and its number to the next version."""
+    try:
+        _RESULT.validate_json(_RESULT.dump_json({"result": result}))
+    except (ValueError, RecursionError) as error:
+        raise Unpublishable(
+            "what the job returned cannot be stored as JSON: it is nested too deeply, or has text with an unpaired "
+            "surrogate; return a simpler value, or write a file into ctx.artifact_dir()"
+        ) from error
+
+
 async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any) -> Run:
     keys, job = office.keys, run.record.job
     found = await office.writer.read(keys.pointer(job))
@@ -102,7 +118,7 @@ async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any)
             Put(keys.version(job, number), Version(**pointer.model_dump()).to_bytes()),
             Put(run.key, done.to_bytes()),
             Delete(keys.staged(job, run.record.id)),
-            Delete(keys.progress(job, run.record.id, len(done.attempts))),
+            Delete(keys.progress(job, run.record.id, done.attempt_count)),
         ],
     )
     emit(
@@ -125,7 +141,7 @@ async def _supersede(office: Office, run: Stored[Run]) -> Run:
         [
             Put(run.key, done.to_bytes()),
             Delete(office.keys.staged(done.job, done.id)),
-            Delete(office.keys.progress(done.job, done.id, len(done.attempts))),
+            Delete(office.keys.progress(done.job, done.id, done.attempt_count)),
         ],
     )
     return done

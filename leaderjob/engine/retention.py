@@ -1,7 +1,6 @@
 """Old records go: done commands after an hour, the oldest runs, versions that nobody keeps any more."""
 
 import asyncio
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from leaderjob.clock import utcnow
+from leaderjob.engine.artifact_directory import remove_quietly
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Compare, Delete, modified_at
 from leaderjob.model.record import Record
@@ -74,14 +74,14 @@ def remove_old_logs(work_dir: Path, kept: set[tuple[str, str]]) -> None:
     for job_dir in _entries(work_dir):
         for attempt_dir in _entries(job_dir):
             run = attempt_dir.name.rpartition("-")[0]
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if (job_dir.name, run) not in kept and attempt_dir.stat().st_mtime < too_young:
-                    shutil.rmtree(attempt_dir, ignore_errors=True)
+                    remove_quietly(attempt_dir)
 
 
 def _entries(directory: Path) -> list[Path]:
-    """What is in it by now; nothing if it is no directory. Operators tidy up as well: any may vanish."""
-    with suppress(FileNotFoundError):
+    """What is in it by now; nothing if it is not a directory that can be read. Operators tidy up too: any may vanish."""
+    with suppress(OSError):
         if directory.is_dir():
             return list(directory.iterdir())
     return []

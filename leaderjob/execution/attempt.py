@@ -15,6 +15,7 @@ from leaderjob.execution.process import GuardedProcess, ProtocolBroken, signal_n
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.execution.trust import finite, pass_on_trust
 from leaderjob.model.run import Outcome, Progress
+from leaderjob.model.text import printable
 from leaderjob.sdk import Json
 from leaderjob.telemetry.trace import Trace
 
@@ -110,18 +111,32 @@ async def _listen(process: GuardedProcess, on_progress: Callable[[Progress], Non
     try:
         async for message in process.messages():
             if message.get("type") == "progress":
-                on_progress(Progress.model_validate(message))
+                progress = _progress(message)
+                if progress is not None:
+                    on_progress(progress)
             elif message.get("type") == "end" and message.keys() >= {"kind", "stopping"}:
                 end = message
             else:
                 problem = f"{message!r} is none of its messages"
                 break
-    except (ProtocolBroken, ValidationError) as error:
+    except (ProtocolBroken, RecursionError) as error:
         problem = str(error)
     if problem is None:
         return Heard(end)
     process.kill()
     return Heard(end, f"the worker broke the protocol: {problem}")
+
+
+def _progress(message: dict[str, Json]) -> Progress | None:
+    """None: it is none, and costs nothing but itself."""
+    try:
+        return Progress(
+            done=message.get("done"),
+            total=message.get("total"),
+            message=printable(str(message.get("message", ""))),
+        )
+    except (ValidationError, OverflowError):
+        return None
 
 
 async def _stop_in_time(process: GuardedProcess, timeout_s: float, grace_s: float) -> None:

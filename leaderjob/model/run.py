@@ -13,9 +13,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from leaderjob.errors import LeaderjobError
 from leaderjob.model.record import Record
+from leaderjob.model.text import BRIEF_CHARS, printable
 from leaderjob.names import Name
+
+LATEST_ATTEMPTS = 10
+"""How many attempts a record has at most, besides the first one."""
 
 
 class State(StrEnum):
@@ -66,6 +72,17 @@ class Attempt(Record):
     nonce: str | None = None
 
 
+class OmittedAttempts(Record):
+    """The attempts that a record no longer has, between the first one and the latest ones.
+
+    ``failed`` and ``lost`` count those that used up a retry, and those that lost their leader.
+    """
+
+    count: int = 0
+    failed: int = 0
+    lost: int = 0
+
+
 class FireRange(Record):
     """Several fires of a schedule in one record: both ends included.
 
@@ -90,6 +107,7 @@ class Run(Record):
     fires: FireRange | None = None
     params: dict[str, Any] = {}
     attempts: tuple[Attempt, ...] = ()
+    omitted: OmittedAttempts | None = None
     outcome: Outcome | None = None
     reason: str | None = None
     ended: datetime | None = None
@@ -101,9 +119,19 @@ class Run(Record):
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def abandoned_attempts(self) -> tuple[Attempt, ...]:
-        """Those whose leader was lost, could not be trusted any more, or could not go on with them."""
-        return tuple(attempt for attempt in self.attempts if attempt.outcome is Outcome.ABANDONED)
+    def attempt_count(self) -> int:
+        """How many attempts there were, those that the record no longer has included."""
+        return self.attempts[-1].number if self.attempts else 0
+
+    @property
+    def failed_attempts(self) -> int:
+        """How many attempts used up a retry."""
+        return (self.omitted.failed if self.omitted else 0) + sum(map(_is_failed, self.attempts))
+
+    @property
+    def leader_losses(self) -> int:
+        """How many attempts were abandoned: the leader was lost, could not be trusted any more, or could not go on."""
+        return (self.omitted.lost if self.omitted else 0) + sum(map(_is_lost, self.attempts))
 
     def begin(
         self,
@@ -119,7 +147,7 @@ class Run(Record):
         if self.state is State.DONE or (self.attempt and self.attempt.ended is None):
             raise IllegalTransition(f"run {self.id} of {self.job} is {self.state}: no new attempt can begin")
         new = Attempt(
-            number=len(self.attempts) + 1,
+            number=self.attempt_count + 1,
             token=token,
             replica=replica,
             ttl_s=ttl_s,
@@ -127,7 +155,7 @@ class Run(Record):
             guard=guard,
             nonce=nonce,
         )
-        return self.model_copy(update={"state": State.RUNNING, "attempts": (*self.attempts, new)})
+        return self._with_attempts((*self.attempts, new), state=State.RUNNING)
 
     def end_attempt(
         self, outcome: Outcome, *, now: datetime, reason: str | None = None, workers_gone: bool = True
@@ -137,9 +165,14 @@ class Run(Record):
         if self.state is not State.RUNNING or last is None or last.ended is not None:
             raise IllegalTransition(f"run {self.id} of {self.job} has no attempt under way that could end")
         ended = last.model_copy(
-            update={"ended": now, "outcome": outcome, "reason": reason, "workers_gone": workers_gone}
+            update={
+                "ended": now,
+                "outcome": outcome,
+                "reason": None if reason is None else printable(reason),
+                "workers_gone": workers_gone,
+            }
         )
-        return self.model_copy(update={"attempts": (*self.attempts[:-1], ended)})
+        return self._with_attempts((*self.attempts[:-1], ended))
 
     def finish(
         self,
@@ -160,16 +193,46 @@ class Run(Record):
             update={
                 "state": State.DONE,
                 "outcome": outcome,
-                "reason": reason,
+                "reason": None if reason is None else printable(reason),
                 "ended": now,
                 "version": version,
             }
         )
 
+    def _with_attempts(self, attempts: tuple[Attempt, ...], **changes: Any) -> "Run":
+        """Keeps the record small however often the run is tried: the first attempt, the latest ones, and a count."""
+        former = tuple(map(_brief, attempts[:-1]))
+        surplus = former[1 : max(1, len(attempts) - LATEST_ATTEMPTS)]
+        kept = (*former[:1], *former[1 + len(surplus) :], attempts[-1])
+        if surplus:
+            before = self.omitted or OmittedAttempts()
+            changes["omitted"] = before.model_copy(
+                update={
+                    "count": before.count + len(surplus),
+                    "failed": before.failed + sum(map(_is_failed, surplus)),
+                    "lost": before.lost + sum(map(_is_lost, surplus)),
+                }
+            )
+        return self.model_copy(update={**changes, "attempts": kept})
+
+
+def _is_failed(attempt: Attempt) -> bool:
+    return attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+
+
+def _is_lost(attempt: Attempt) -> bool:
+    return attempt.outcome is Outcome.ABANDONED
+
+
+def _brief(attempt: Attempt) -> Attempt:
+    if attempt.reason is None or len(attempt.reason) <= BRIEF_CHARS:
+        return attempt
+    return attempt.model_copy(update={"reason": printable(attempt.reason, BRIEF_CHARS)})
+
 
 class Progress(Record):
     """``progress/<job>/<run>/<attempt>``: how far the attempt is, as the job tells it."""
 
-    done: float
-    total: float
+    done: FiniteFloat
+    total: FiniteFloat
     message: str = ""

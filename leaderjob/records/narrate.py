@@ -158,7 +158,7 @@ def _of_member(before: Any, now: Any) -> Iterator[dict[str, Any]]:
 
 def _of_run(before: Run | None, now: Run) -> Iterator[dict[str, Any]]:
     attempt = now.attempt
-    if attempt is not None and (before is None or len(before.attempts) < len(now.attempts)):
+    if attempt is not None and (before is None or before.attempt_count < now.attempt_count):
         yield {
             "event": Story.RUN_STARTED,
             "job": now.job,

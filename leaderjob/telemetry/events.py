@@ -173,6 +173,11 @@ class Events(Enum):
         "an attempt failed, and another one follows: why, and when",
         "job run attempt term",
     )
+    PROGRESS_LOST = (
+        logging.WARNING,
+        "progress of an attempt cannot be recorded, and is left out; told once an attempt: why",
+        "job run reason",
+    )
     RUN_FAILED = (logging.ERROR, "a run is over without success: why; run_finished follows", "job run term")
     RUN_FINISHED = (logging.INFO, "a run is over: its outcome", "job run term outcome")
     PUBLISHED_DEGRADED = (

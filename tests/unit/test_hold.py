@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from leaderjob.engine.dispatch import backoff_s
 from leaderjob.engine.hold import hold_until, unreaped
+from leaderjob.engine.retry import backoff_s
 from leaderjob.model.run import Attempt, Cause, Run, State
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

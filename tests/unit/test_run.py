@@ -3,8 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from leaderjob.model.run import Cause, IllegalTransition, Outcome, Run, State
+from leaderjob.model.run import Attempt, Cause, IllegalTransition, Outcome, Run, State
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,12 +55,12 @@ def test_a_run_that_never_began_can_end_without_an_attempt() -> None:
     assert (done.attempts, done.reason) == ((), "unwanted")
 
 
-def test_only_abandoned_attempts_count_as_lost_leaders_and_the_last_one_is_the_latest() -> None:
+def test_only_abandoned_attempts_count_as_lost_leaders() -> None:
     run = admitted()
     for outcome in (Outcome.ABANDONED, Outcome.FAILED, Outcome.ABANDONED):
         run = begun(run).end_attempt(outcome, now=NOW)
 
-    assert [attempt.number for attempt in run.abandoned_attempts] == [1, 3]
+    assert (run.leader_losses, run.failed_attempts) == (2, 1)
 
 
 def test_a_run_that_is_over_does_not_claim_that_processes_are_gone_which_are_not() -> None:
@@ -74,3 +76,45 @@ def test_a_record_survives_its_bytes_and_tolerates_newer_fields() -> None:
 
     assert Run.from_bytes(run.to_bytes()) == run
     assert Run.from_bytes(newer) == run
+
+
+def test_a_run_that_is_tried_often_keeps_its_first_attempt_the_latest_ten_and_counts() -> None:
+    run = admitted()
+    for number in range(1, 301):
+        outcome = Outcome.ABANDONED if number % 3 == 0 else Outcome.FAILED
+        run = begun(run).end_attempt(outcome, now=NOW, reason=f"{number} " * 2000)
+
+    assert [attempt.number for attempt in run.attempts] == [1, *range(291, 301)]
+    assert (run.attempt_count, run.failed_attempts, run.leader_losses) == (300, 200, 100)
+    assert run.omitted is not None
+    assert run.omitted.count == 289
+    assert len(run.to_bytes()) < 16_384
+
+
+def test_a_record_with_more_attempts_than_fit_is_cut_with_its_next_transition() -> None:
+    attempts = tuple(
+        Attempt(
+            number=number, token=7, replica="r1", ttl_s=10.0, started=NOW, ended=NOW, outcome=Outcome.FAILED
+        )
+        for number in range(1, 355)
+    )
+    run = admitted().model_copy(update={"state": State.RUNNING, "attempts": attempts})
+    again = begun(run)
+
+    assert [attempt.number for attempt in again.attempts] == [1, *range(346, 356)]
+    assert again.failed_attempts == 354
+
+
+@given(st.text(st.characters(codec=None), max_size=300))
+def test_any_text_can_be_the_reason_of_a_record_that_can_be_read_again(text: str) -> None:
+    done = begun(admitted()).finish(Outcome.FAILED, now=NOW, reason=text)
+
+    assert Run.from_bytes(done.to_bytes()) == done
+
+
+def test_a_reason_is_shown_without_control_characters_and_cut() -> None:
+    done = admitted().finish(Outcome.FAILED, now=NOW, reason="\x1b[31m\udc80\u202e\n" + "x" * 10_000)
+
+    assert done.reason is not None
+    assert done.reason.startswith("\\x1b[31m\\udc80\\u202e\nxxx")
+    assert (len(done.reason), done.reason[-1]) == (4096, "…")

@@ -145,7 +145,7 @@ class Written(WrittenElection):
         """An attempt is recorded, and its worker begins."""
         begun = run.begin(token=token, replica=replica, ttl_s=ttl_s, now=instant(at))
         self.write(at, (self.keys.run(run.job, run.id), begun))
-        number = len(begun.attempts)
+        number = begun.attempt_count
         self.tell(at, replica, "run_started", job=run.job, run=run.id, attempt=number, term=token)
         self.act(at, begun, What.BEGAN)
         return begun

@@ -50,7 +50,7 @@ def _token(change: Change) -> int | None:
 def _token_of_run(before: object, now: Run) -> int | None:
     """An attempt is begun, and its success recorded, by its own term; its loss is by another one as a rule."""
     attempts: tuple[Attempt, ...] = before.attempts if isinstance(before, Run) else ()
-    if len(now.attempts) > len(attempts):
+    if now.attempt_count > (attempts[-1].number if attempts else 0):
         return now.attempts[-1].token
     last = now.attempt
     if last is not None and last.outcome is Outcome.SUCCEEDED and attempts and attempts[-1].ended is None:
