@@ -14,6 +14,7 @@ from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
 from leaderjob.engine.retry import retry_pause_s
+from leaderjob.engine.run_events import tell_begun, tell_failed, tell_over
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import (
     Delete,
@@ -36,11 +37,9 @@ from leaderjob.recipes import NotLeader, TermLost
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.stored import Stored
 from leaderjob.results.errors import NotEnoughSpace, TooLarge, Unpublishable
-from leaderjob.telemetry.events import Events, emit
 from leaderjob.telemetry.trace import Trace
 
 _HAND_OVER_TIMEOUT_S = 2.0
-_FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.ABANDONED)
 
 
 class Dispatch:
@@ -52,7 +51,6 @@ class Dispatch:
         self._over: str | None = None
         self._unreaped_since: float | None = None
         self._trace: Trace | None = None
-        self._pause_s = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -82,32 +80,17 @@ class Dispatch:
         :raises NotLeader: the term is over. :raises TermLost: its trust deadline has passed.
         """
         self._trace = None
-        self._pause_s = 0.0
         ready = run
         while ready.record.outcome is None:
-            pause_s, self._pause_s = self._pause_s, 0.0
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(ready.record.retry_pause_s(utcnow()))
             if self._office.stepdown.asked:
                 return ready.record
             try:
                 ready = await self._attempt(ready)
             finally:
                 self._idle.set()
-        self._tell(ready.record)
+        tell_over(ready.record, term=self._office.token, trace=self._trace)
         return ready.record
-
-    def _tell(self, done: Run) -> None:
-        identity = {"job": done.job, "run": done.id, "term": self._office.token, "outcome": done.outcome}
-        if done.outcome in _FAILURES:
-            emit(Events.RUN_FAILED, **identity, reason=done.reason, trace=self._trace)
-        emit(
-            Events.RUN_FINISHED,
-            **identity,
-            reason=done.reason,
-            cause=done.cause,
-            version=done.version,
-            seconds=_duration_s(done),
-        )
 
     async def _after_former_attempt(self, run: Stored[Run]) -> Stored[Run]:
         """Settle what was left behind: wait for the workers, then restart or abandon the run.
@@ -194,15 +177,7 @@ class Dispatch:
         )
         if begun.record.outcome is not None:
             return begun
-        emit(
-            Events.RUN_STARTED,
-            job=self._spec.name,
-            run=begun.record.id,
-            attempt=begun.record.attempt_count,
-            term=office.token,
-            cause=begun.record.cause,
-            late_s=_late_s(begun.record),
-        )
+        tell_begun(begun.record, term=office.token)
         return begun
 
     async def _work(
@@ -349,21 +324,10 @@ class Dispatch:
             asked_s=end.retry_after_s,
             record_bytes=len(ended.to_bytes()),
         )
-        written = await self._write(run, ended)
+        written = await self._write(run, ended.retry_after(pause_s))
         if written.record.outcome is not None:
             return written
-        self._pause_s = pause_s
-        emit(
-            Events.ATTEMPT_FAILED,
-            job=ended.job,
-            run=ended.id,
-            attempt=ended.attempt_count,
-            term=self._office.token,
-            outcome=end.outcome,
-            reason=ended.attempts[-1].reason,
-            again_in_s=pause_s,
-            trace=end.traceback,
-        )
+        tell_failed(ended, again_in_s=pause_s, term=self._office.token, trace=end.traceback)
         return written
 
     async def _write(self, before: Stored[Run], after: Run) -> Stored[Run]:
@@ -405,16 +369,3 @@ def _is_refused(error: EtcdError) -> bool:
 
 def _told(error: Exception) -> str:
     return str(error) if isinstance(error, LeaderjobError) else f"{type(error).__name__}: {error}"
-
-
-def _duration_s(run: Run) -> float | None:
-    if not run.attempts or run.ended is None:
-        return None
-    return round((run.ended - run.attempts[0].started).total_seconds(), 3)
-
-
-def _late_s(run: Run) -> float | None:
-    """How late the first attempt of a fire starts; None for other attempts and other runs."""
-    if run.fire_time is None or run.attempt_count != 1:
-        return None
-    return round(max(0.0, (run.attempts[0].started - run.fire_time).total_seconds()), 3)

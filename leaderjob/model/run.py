@@ -9,7 +9,7 @@
     skipped, missed: final from the start; a `missed` record may stand for a range of fires
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -96,7 +96,10 @@ class FireRange(Record):
 
 
 class Run(Record):
-    """``runs/<job>/<id>``: one accepted fire, or the reason why it was not accepted."""
+    """``runs/<job>/<id>``: one accepted fire, or the reason why it was not accepted.
+
+    ``retry_at`` is the instant before which no other attempt begins, while the run waits for one.
+    """
 
     id: Name
     job: Name
@@ -108,6 +111,7 @@ class Run(Record):
     params: dict[str, Any] = {}
     attempts: tuple[Attempt, ...] = ()
     omitted: OmittedAttempts | None = None
+    retry_at: datetime | None = None
     outcome: Outcome | None = None
     reason: str | None = None
     ended: datetime | None = None
@@ -122,6 +126,13 @@ class Run(Record):
     def attempt_count(self) -> int:
         """How many attempts there were, those that the record no longer has included."""
         return self.attempts[-1].number if self.attempts else 0
+
+    def retry_pause_s(self, now: datetime) -> float:
+        """How long it waits yet for its next attempt; a clock that is wrong makes that no longer than it was meant."""
+        last = self.attempt
+        if self.retry_at is None or last is None or last.ended is None:
+            return 0.0
+        return max(0.0, min(self.retry_at - now, self.retry_at - last.ended).total_seconds())
 
     @property
     def failed_attempts(self) -> int:
@@ -155,7 +166,16 @@ class Run(Record):
             guard=guard,
             nonce=nonce,
         )
-        return self._with_attempts((*self.attempts, new), state=State.RUNNING)
+        return self._with_attempts((*self.attempts, new), state=State.RUNNING, retry_at=None)
+
+    def retry_after(self, pause_s: float) -> "Run":
+        """The latest attempt has ended, and another one follows after this pause."""
+        last = self.attempt
+        if last is None or last.ended is None:
+            raise IllegalTransition(
+                f"run {self.id} of {self.job} has no attempt that another one could follow"
+            )
+        return self.model_copy(update={"retry_at": last.ended + timedelta(seconds=pause_s)})
 
     def end_attempt(
         self, outcome: Outcome, *, now: datetime, reason: str | None = None, workers_gone: bool = True
@@ -192,6 +212,7 @@ class Run(Record):
         return run.model_copy(
             update={
                 "state": State.DONE,
+                "retry_at": None,
                 "outcome": outcome,
                 "reason": None if reason is None else printable(reason),
                 "ended": now,

@@ -1,6 +1,7 @@
 """An outcome that cannot be recorded as it is ends its run, once, with the reason; nothing of it is left behind."""
 
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
-from leaderjob.engine import dispatch
+from leaderjob.engine import artifact_directory, dispatch
 from leaderjob.engine.dispatch import Dispatch
 from leaderjob.engine.office import Assignment
 from leaderjob.etcd import PermissionDenied, RequestRefused
@@ -20,6 +21,14 @@ from tests.support.hearing import hearing
 from tests.support.jobs.odd import PUBLISHED, UNRECORDABLE
 from tests.support.office import Seat, seated
 from tests.support.runs import admitted, outcomes, read, stored, with_policy
+
+
+@pytest.fixture(autouse=True)
+def tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A busy machine may take its time. What pytest itself could not remove must not outlive a test that fails."""
+    monkeypatch.setattr(artifact_directory, "_TIDY_WITHIN_S", 50.0)
+    yield
+    subprocess.run(["rm", "-rf", tmp_path / "work"], check=True)
 
 
 def odd(**policy: Any) -> Assignment:

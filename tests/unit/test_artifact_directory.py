@@ -1,6 +1,7 @@
 """What an attempt leaves is made accessible and removed whatever its modes: for root, and for an ordinary user."""
 
 import os
+import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,10 +37,10 @@ def as_nobody(work: Callable[[], None]) -> None:
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that anybody may reach and change, unlike ``tmp_path``."""
-    with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        place.chmod(0o777)
-        yield place
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    yield place
+    subprocess.run(["rm", "-rf", place], check=True)
 
 
 @pytest.mark.parametrize("run_as", [as_nobody, lambda work: work()], ids=["ordinary user", "this user"])

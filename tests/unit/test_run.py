@@ -1,6 +1,6 @@
 """A run goes through its states in one direction only."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -118,3 +118,11 @@ def test_a_reason_is_shown_without_control_characters_and_cut() -> None:
     assert done.reason is not None
     assert done.reason.startswith("\\x1b[31m\\udc80\\u202e\nxxx")
     assert (len(done.reason), done.reason[-1]) == (4096, "…")
+
+
+def test_a_clock_that_is_wrong_makes_no_pause_longer_than_it_was_meant() -> None:
+    waiting = begun(admitted()).end_attempt(Outcome.FAILED, now=NOW).retry_after(60.0)
+
+    minutes = [waiting.retry_pause_s(NOW + timedelta(minutes=offset)) for offset in (-1_000_000, 0, 0.5, 2)]
+    assert minutes == [60.0, 60.0, 30.0, 0.0]
+    assert begun(waiting).retry_pause_s(NOW) == 0.0
