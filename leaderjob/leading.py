@@ -190,6 +190,7 @@ class Leading:
                 await self._beside(session, self._history, self._until_fit(session))
                 return
             self._history = history
+            self._feed.wake()  # followers wait for a history that they may act on
             try:
                 await self._beside(session, history, self._take_part(session, history))
             finally:

@@ -69,7 +69,7 @@ class JobLoop:
             self._begun = True
             announced = await self._announce()
             # What this term wrote before its job's loop broke may not be in the view yet.
-            await self._office.feed.until(lambda view: view.revision >= announced)
+            await self._office.feed.until(lambda view: view.revision >= announced, job=self._spec.name)
             self._pending = deque(self._office.feed.view.unfinished_runs(self._spec.name))
             await self._admission.open()
         self.sound()

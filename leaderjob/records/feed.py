@@ -1,7 +1,7 @@
 """The namespace, followed: changes as decoded records, and a view that is kept current by them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from leaderjob.records.view import Quarantined, View
 from leaderjob.telemetry.events import Events, emit
 
 _RETRY_PAUSE_S = 0.5
+_RECORDS_PER_TURN = 100
+"""How many records are decoded (some 30 µs each) before the event loop gets its turn, for a keepalive perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +44,61 @@ async def read_feed(etcd: Etcd, keys: Keys, view: View) -> AsyncGenerator[Change
     """
     async with aclosing(follow(etcd, keys.root)) as batches:
         async for batch in batches:
-            changes = _apply(view, keys, batch)
+            changes = await _apply(view, keys, batch)
             yield Changes(changes, batch.revision, batch.listed)
 
 
-def _apply(view: View, keys: Keys, batch: Batch) -> tuple[Change, ...]:
-    changes = [change for event in batch.events if (change := _apply_one(view, keys, event)) is not None]
+async def _apply(view: View, keys: Keys, batch: Batch) -> tuple[Change, ...]:
+    """Decode a batch, which may be a listing of a hundred thousand records, without stalling the event loop."""
+    decoded = []
+    for number, event in enumerate(batch.events, start=1):
+        decoded.append(_decode(keys, event))
+        if number % _RECORDS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    changes = []
+    unseen = view.revision == 0
+    for number, (event, found) in enumerate(zip(batch.events, decoded, strict=True), start=1):
+        if (change := _apply_one(view, keys, event, found)) is not None:
+            changes.append(change)
+        # Readers of a view that was handed out before may not see half of a batch.
+        if unseen and number % _RECORDS_PER_TURN == 0:
+            await asyncio.sleep(0)
     view.revision = batch.revision
     return tuple(changes)
 
 
-def _apply_one(view: View, keys: Keys, event: Event) -> Change | None:
+_Found = tuple[Place, Stored[Record] | Quarantined | None] | None
+"""What stands under a key of ours after an event; None: the key is not ours."""
+
+
+def _decode(keys: Keys, event: Event) -> _Found:
+    place = keys.locate(event.key)
+    if place is None:
+        return None
+    if event.now is None:
+        return place, None
+    try:
+        return place, decode(place.kind, event.now)
+    except CorruptRecord as corrupt:
+        return place, Quarantined(event.now, place, str(corrupt))
+
+
+def _apply_one(view: View, keys: Keys, event: Event, found: _Found) -> Change | None:
     if event.key.startswith(keys.election):
         if event.now is None:
             view.candidates.pop(event.key, None)
         else:
             view.candidates[event.key] = event.now
-    place = keys.locate(event.key)
-    if place is None:
+    if found is None:
         return None
+    place, now = found
     view.quarantined.pop(event.key, None)
+    if isinstance(now, Quarantined):
+        view.quarantined[event.key] = now
+        foreign = place.kind is Kind.CANDIDATE
+        emit(Events.FOREIGN_CANDIDATE if foreign else Events.RECORD_QUARANTINED, reason=now.reason)
+        now = None
     before = view.get(place.kind, *place.names)
-    now = None
-    if event.now is not None:
-        try:
-            now = decode(place.kind, event.now)
-        except CorruptRecord as corrupt:
-            view.quarantined[event.key] = Quarantined(event.now, place, str(corrupt))
-            foreign = place.kind is Kind.CANDIDATE
-            emit(Events.FOREIGN_CANDIDATE if foreign else Events.RECORD_QUARANTINED, reason=corrupt)
     view.set(place, now)
     return Change(place, before, now, event.revision) if before or now else None
 
@@ -78,7 +106,8 @@ def _apply_one(view: View, keys: Keys, event: Event) -> Change | None:
 class Feed:
     """Keeps a view current for as long as :meth:`run` runs; readers wait for the state they need.
 
-    Level-triggered on purpose: readers look at the state, so that none can miss an event.
+    Level-triggered on purpose: readers look at the state, so that none can miss an event. A reader that names
+    its job wakes up for that job only: hundreds of readers that wake up at each change would stall the event loop.
     """
 
     def __init__(self, etcd: Etcd, keys: Keys) -> None:
@@ -86,6 +115,7 @@ class Feed:
         self._etcd = etcd
         self.keys = keys
         self._changed = asyncio.Event()
+        self._job_changed: dict[str, asyncio.Event] = {}
         self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -114,10 +144,16 @@ class Feed:
             fresh = View()
             try:
                 async with aclosing(read_feed(self._etcd, self.keys, fresh)) as batches:
-                    async for _ in batches:
+                    async for batch in batches:
+                        of_every_job = batch.listed or self.view is not fresh
                         self.view = fresh
                         troubled = False
-                        self._notify()
+                        if of_every_job:
+                            self.wake()
+                        else:
+                            self._wake(
+                                {job for change in batch.changes if (job := change.place.job) is not None}
+                            )
             except EtcdError as error:
                 if not troubled:
                     emit(Events.CONNECTION_TROUBLE, reason=error)
@@ -132,12 +168,23 @@ class Feed:
         except TimeoutError:
             return
 
-    async def until(self, condition: Callable[[View], bool]) -> View:
-        """Return the view as soon as ``condition`` holds on it."""
+    async def until(self, condition: Callable[[View], bool], *, job: str | None = None) -> View:
+        """Return the view as soon as ``condition`` holds on it.
+
+        :param job: look again only when a record of this job changes, and after :meth:`wake`.
+        """
         while not condition(self.view):
-            await self._changed.wait()
+            await (
+                self._changed if job is None else self._job_changed.setdefault(job, asyncio.Event())
+            ).wait()
         return self.view
 
-    def _notify(self) -> None:
+    def wake(self) -> None:
+        """Let every reader look again: something changed that is not in the view, but that conditions depend on."""
+        self._wake(set(self._job_changed))
+
+    def _wake(self, jobs: Set[str]) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+        for job in jobs & self._job_changed.keys():
+            self._job_changed.pop(job).set()

@@ -46,10 +46,20 @@ class Kind(Enum):
         record: type[Record] = self.value[1]
         return record
 
+    @property
+    def is_of_a_job(self) -> bool:
+        """Whether the first name in such a key is that of a job."""
+        return self in _OF_A_JOB
+
     def fields_in(self, key: str) -> dict[str, str]:
         """What a key of this kind says of the record under it, by the record's fields."""
         match = re.fullmatch(f".*/{self.pattern}", key, re.DOTALL)
         return match.groupdict() if match else {}
+
+
+_OF_A_JOB = frozenset(
+    {Kind.SPEC, Kind.TIMETABLE, Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.POINTER, Kind.VERSION}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,11 @@ class Place:
 
     kind: Kind
     names: tuple[str, ...]
+
+    @property
+    def job(self) -> str | None:
+        """The job that the record belongs to; None for a record of another kind."""
+        return self.names[0] if self.kind.is_of_a_job else None
 
 
 _PATTERNS = tuple((kind, re.compile(kind.pattern)) for kind in Kind)

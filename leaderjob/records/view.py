@@ -1,5 +1,6 @@
 """What is stored under a namespace, decoded: the state that every reader works on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -17,6 +18,8 @@ from leaderjob.records.stored import Stored
 
 RecordT = TypeVar("RecordT", bound=Record)
 
+_SEVERAL_OF_A_JOB = (Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.VERSION)
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -32,6 +35,8 @@ class View:
     """Decoded records by kind and names, and what could not be decoded.
 
     ``candidates`` has every key of the election, foreign ones too; the lowest create revision leads.
+    Call :meth:`set` to change ``records``: it keeps the indexes by job current. A question about one job
+    costs no more when other jobs have many records.
     """
 
     revision: int = 0
@@ -42,17 +47,25 @@ class View:
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
     definitions_changed: int = 0
     """How often a definition was written or deleted: tells readers whether to look at all of them again."""
+    _by_job: dict[Kind, dict[str, dict[tuple[str, ...], Stored[Any]]]] = field(
+        default_factory=lambda: {kind: {} for kind in _SEVERAL_OF_A_JOB}, repr=False
+    )
+    _unfinished: dict[str, dict[tuple[str, ...], Stored[Run]]] = field(default_factory=dict, repr=False)
 
     def get(self, kind: Kind, *names: str) -> Stored[Any] | None:
         return self.records[kind].get(names)
 
     def set(self, place: Place, stored: Stored[Any] | None) -> None:
-        if place.kind is Kind.SPEC:
+        """Put a record there, or remove it (None)."""
+        kind, names = place.kind, place.names
+        if kind is Kind.SPEC:
             self.definitions_changed += 1
-        if stored is None:
-            self.records[place.kind].pop(place.names, None)
-        else:
-            self.records[place.kind][place.names] = stored
+        _replace(self.records[kind], names, stored)
+        if kind in self._by_job:
+            _replace_by_job(self._by_job[kind], names, stored)
+        if kind is Kind.RUN:
+            over = stored is None or stored.record.state is State.DONE
+            _replace_by_job(self._unfinished, names, None if over else stored)
 
     @property
     def leader_key(self) -> KeyValue | None:
@@ -109,8 +122,9 @@ class View:
     def pointers(self) -> dict[str, Stored[Pointer]]:
         return {names[0]: stored for names, stored in self.records[Kind.POINTER].items()}
 
-    def staged(self) -> list[Stored[Staged]]:
-        return self._all(Kind.STAGED, Staged)
+    def staged(self, job: str | None = None) -> list[Stored[Staged]]:
+        """What is staged of one job, or of all."""
+        return self._all(Kind.STAGED, Staged) if job is None else self._of(Kind.STAGED, job)
 
     def history(self) -> Stored[History] | None:
         return self.get(Kind.HISTORY)
@@ -120,25 +134,50 @@ class View:
 
     def runs(self, job: str) -> list[Stored[Run]]:
         """Oldest first."""
-        found = [stored for names, stored in self.records[Kind.RUN].items() if names[0] == job]
-        return sorted(found, key=lambda stored: (stored.record.created, stored.create_revision))
+        return _oldest_first(self._of(Kind.RUN, job))
 
     def unfinished_runs(self, job: str) -> list[Stored[Run]]:
-        return [stored for stored in self.runs(job) if stored.record.state is not State.DONE]
+        """Oldest first."""
+        return _oldest_first(self._unfinished.get(job, {}).values())
+
+    @property
+    def jobs_with_unfinished_runs(self) -> frozenset[str]:
+        return frozenset(self._unfinished)
 
     def versions(self, job: str) -> list[Stored[Version]]:
         """Lowest number first."""
-        found = [stored for names, stored in self.records[Kind.VERSION].items() if names[0] == job]
-        return sorted(found, key=lambda stored: stored.record.version)
+        return sorted(self._of(Kind.VERSION, job), key=lambda stored: stored.record.version)
 
     def progress(self, job: str, run: str) -> Progress | None:
         """That of the latest attempt which reported any."""
-        attempts = {
-            int(names[2]): stored
-            for names, stored in self.records[Kind.PROGRESS].items()
-            if names[:2] == (job, run)
-        }
+        reported = self._by_job[Kind.PROGRESS].get(job, {})
+        attempts = {int(names[2]): stored for names, stored in reported.items() if names[1] == run}
         return attempts[max(attempts)].record if attempts else None
+
+    def _of(self, kind: Kind, job: str) -> list[Stored[Any]]:
+        return list(self._by_job[kind].get(job, {}).values())
 
     def _all(self, kind: Kind, record: type[RecordT]) -> list[Stored[RecordT]]:
         return cast(list[Stored[RecordT]], list(self.records[kind].values()))
+
+
+def _replace(
+    records: dict[tuple[str, ...], Stored[Any]], names: tuple[str, ...], stored: Stored[Any] | None
+) -> None:
+    if stored is None:
+        records.pop(names, None)
+    else:
+        records[names] = stored
+
+
+def _replace_by_job(
+    by_job: dict[str, dict[tuple[str, ...], Stored[Any]]], names: tuple[str, ...], stored: Stored[Any] | None
+) -> None:
+    of_job = by_job.setdefault(names[0], {})
+    _replace(of_job, names, stored)
+    if not of_job:
+        del by_job[names[0]]
+
+
+def _oldest_first(runs: Iterable[Stored[Run]]) -> list[Stored[Run]]:
+    return sorted(runs, key=lambda stored: (stored.record.created, stored.create_revision))

@@ -39,7 +39,7 @@ class Follower:
     """Follows one job on this replica.
 
     :param reference: where the job's code is, if it answers queries here; else None.
-    :param history: the id of the store's history, once it is known.
+    :param history: the id of the store's history, once it is known; whoever changes it wakes the feed's readers.
     :param keep: how many versions before the active one stay on disk.
     :param tls: encrypts what is fetched, and checks who delivers; None: nothing is encrypted.
     """
@@ -82,7 +82,7 @@ class Follower:
             failure = await self._round(self._feed.view)
             if failure is None:
                 pause_s = _FIRST_PAUSE_S
-                await self._feed.until(self._has_work)
+                await self._feed.until(self._has_work, job=self._job)
             else:
                 error, fields = failure
                 # Of a disk that fails, the place is said too: such an error may name no file.
@@ -96,7 +96,7 @@ class Follower:
         """Wait before another try, but not if something else is wanted by now: whether that is so."""
         try:
             async with asyncio.timeout(pause_s):
-                await self._feed.until(lambda view: self._goal(view) != tried)
+                await self._feed.until(lambda view: self._goal(view) != tried, job=self._job)
         except TimeoutError:
             return False
         return True
@@ -152,7 +152,7 @@ class Follower:
         return failure
 
     def _staged(self, view: View) -> list[Staged]:
-        return [stored.record for stored in view.staged() if stored.record.job == self._job]
+        return [stored.record for stored in view.staged(self._job)]
 
     def _wanted(self, view: View) -> Pointer | None:
         """The published version, if it is not the active one. What would go back is left alone."""
