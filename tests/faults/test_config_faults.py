@@ -17,7 +17,6 @@ from leaderjob.recipes import ConfigStore
 from tests.faults.harness import every_release, members
 from tests.support.commands import environment
 from tests.support.configurations import App, root
-from tests.support.streams import run_with_streams
 
 _WRITER = """
 import asyncio, sys
@@ -46,56 +45,52 @@ async def assert_consistent(store: ConfigStore[App]) -> None:
 
 @pytest.mark.slow
 @every_release
-def test_changes_and_watches_go_on_when_the_member_that_they_use_is_killed(
+async def test_changes_and_watches_go_on_when_the_member_that_they_use_is_killed(
     tmp_path: Path, binary: Path
 ) -> None:
-    async def main() -> None:
-        async with members(tmp_path, binary=binary) as etcd:
-            first = await etcd.leader()
-            async with Etcd(etcd.endpoints_from(first)) as client:
-                store = ConfigStore(client, App, "app", timeout_s=30)
-                async with aclosing(store.watch()) as configurations:
-                    assert (await anext(configurations)).lowest == 0
-                    await store.set("lowest", 1)
-                    first.kill()
-                    await store.set("lowest", 2)
-                    assert [(await anext(configurations)).lowest for _ in range(2)] == [1, 2]
-                await assert_consistent(store)
-                assert len(await store.history()) == 2
-
-    run_with_streams(main(), timeout_s=60)
+    async with members(tmp_path, binary=binary) as etcd:
+        first = await etcd.leader()
+        async with Etcd(etcd.endpoints_from(first)) as client:
+            store = ConfigStore(client, App, "app", timeout_s=30)
+            async with aclosing(store.watch()) as configurations:
+                assert (await anext(configurations)).lowest == 0
+                await store.set("lowest", 1)
+                first.kill()
+                await store.set("lowest", 2)
+                assert [(await anext(configurations)).lowest for _ in range(2)] == [1, 2]
+            await assert_consistent(store)
+            assert len(await store.history()) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_without_a_quorum_nothing_changes_and_all_goes_on_when_it_is_back(tmp_path: Path, how: str) -> None:
-    async def main() -> None:
-        async with members(tmp_path) as etcd, Etcd(etcd.endpoints, call_timeout_s=0.5) as client:
-            store = ConfigStore(client, App, "app", timeout_s=1.0)
-            async with aclosing(store.watch()) as configurations:
-                await store.set("lowest", 1)
-                seen = [(await anext(configurations)).lowest]
-                for member in await etcd.followers():
-                    if how == "stopped":
-                        member.stop()
-                    else:
-                        member.kill()
-                with pytest.raises((EtcdUnavailable, AmbiguousWrite)):
-                    await store.set("lowest", 2)
-                await etcd.mend()
-                patient = ConfigStore(client, App, "app", timeout_s=30)
-                await patient.set("lowest", 3)
-                while seen[-1] != 3:
-                    seen.append((await anext(configurations)).lowest)
-                # What was under way may have been done, once, and before what came after it.
-                assert seen in ([0, 1, 3], [1, 3], [0, 1, 2, 3], [1, 2, 3])
-                await assert_consistent(patient)
-
-    run_with_streams(main(), timeout_s=60)
+async def test_without_a_quorum_nothing_changes_and_all_goes_on_when_it_is_back(
+    tmp_path: Path, how: str
+) -> None:
+    async with members(tmp_path) as etcd, Etcd(etcd.endpoints, call_timeout_s=0.5) as client:
+        store = ConfigStore(client, App, "app", timeout_s=1.0)
+        async with aclosing(store.watch()) as configurations:
+            await store.set("lowest", 1)
+            seen = [(await anext(configurations)).lowest]
+            for member in await etcd.followers():
+                if how == "stopped":
+                    member.stop()
+                else:
+                    member.kill()
+            with pytest.raises((EtcdUnavailable, AmbiguousWrite)):
+                await store.set("lowest", 2)
+            await etcd.mend()
+            patient = ConfigStore(client, App, "app", timeout_s=30)
+            await patient.set("lowest", 3)
+            while seen[-1] != 3:
+                seen.append((await anext(configurations)).lowest)
+            # What was under way may have been done, once, and before what came after it.
+            assert seen in ([0, 1, 3], [1, 3], [0, 1, 2, 3], [1, 2, 3])
+            await assert_consistent(patient)
 
 
 @pytest.mark.slow
-def test_who_is_killed_while_it_changes_something_leaves_all_of_it_or_nothing(
+async def test_who_is_killed_while_it_changes_something_leaves_all_of_it_or_nothing(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
     for kill_after in (1, 3, 7):
@@ -115,23 +110,20 @@ def test_who_is_killed_while_it_changes_something_leaves_all_of_it_or_nothing(
             writer.wait()
             writer.stdout.close()
 
-    async def main() -> None:
-        async with Etcd([etcd.endpoint]) as client:
-            store = ConfigStore(client, App, "app", namespace=namespace, keep=100)
-            await assert_consistent(store)
-            keys = [kv.key for kv in (await client.range(root(namespace))).kvs]
-            assert len(keys) == 1 + len(await store.history())
-            assert all(kv.lease == 0 for kv in (await client.range(root(namespace))).kvs)
-
-    run_with_streams(main())
+    async with Etcd([etcd.endpoint]) as client:
+        store = ConfigStore(client, App, "app", namespace=namespace, keep=100)
+        await assert_consistent(store)
+        keys = [kv.key for kv in (await client.range(root(namespace))).kvs]
+        assert len(keys) == 1 + len(await store.history())
+        assert all(kv.lease == 0 for kv in (await client.range(root(namespace))).kvs)
 
 
 @pytest.mark.slow
-def test_a_full_etcd_refuses_changes_and_goes_on_telling_what_is_in_force(tmp_path: Path) -> None:
+async def test_a_full_etcd_refuses_changes_and_goes_on_telling_what_is_in_force(tmp_path: Path) -> None:
     server = EmbeddedEtcd(tmp_path / "etcd", fsync=False, quota_bytes=2 * 1024**2)
     asyncio.run(server.start())
 
-    async def main() -> None:
+    try:
         async with Etcd([server.endpoint]) as client:
             store = ConfigStore(client, App, "app")
             await store.set("lowest", 1)
@@ -142,8 +134,5 @@ def test_a_full_etcd_refuses_changes_and_goes_on_telling_what_is_in_force(tmp_pa
                 await store.set("lowest", 2)
             assert await store.get() == App(lowest=1)
             assert len(await store.history()) == 1
-
-    try:
-        run_with_streams(main())
     finally:
         server.kill()

@@ -7,30 +7,24 @@ from pathlib import Path
 from leaderjob.etcd import Etcd, follow
 from leaderjob.recipes import Leadership, Timing
 from tests.faults.harness import Candidate, members, standing
-from tests.support.streams import run_with_streams
 
 CANDIDATES = 100
 PATIENT = Timing(ttl_s=60, margin_s=2)
 """Nobody looks again of its own accord, which waiting candidates do once per TTL."""
 
 
-def test_a_handover_among_a_hundred_candidates_wakes_one_and_keeps_their_order(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with members(tmp_path) as etcd, AsyncExitStack() as stack:
-            candidates = [standing(etcd.endpoints, timing=PATIENT) for _ in range(CANDIDATES)]
-            crowd = await asyncio.gather(*map(stack.enter_async_context, candidates))
-            async with asyncio.TaskGroup() as group:
-                campaigns = {group.create_task(one.lead()): one for one in crowd}
-                await until_all_stand(etcd.endpoints)
-                terms = await through_all(campaigns)
-            tokens = [leadership.term.token for _, leadership in terms]
-            assert tokens == sorted(set(tokens))
-            looks = [one.client.claimed.qsize() for one, _ in terms]
-            assert looks == [1, *[2] * (CANDIDATES - 1)], (
-                "once when it came, once when the one before it went"
-            )
-
-    run_with_streams(main(), timeout_s=60)
+async def test_a_handover_among_a_hundred_candidates_wakes_one_and_keeps_their_order(tmp_path: Path) -> None:
+    async with members(tmp_path) as etcd, AsyncExitStack() as stack:
+        candidates = [standing(etcd.endpoints, timing=PATIENT) for _ in range(CANDIDATES)]
+        crowd = await asyncio.gather(*map(stack.enter_async_context, candidates))
+        async with asyncio.TaskGroup() as group:
+            campaigns = {group.create_task(one.lead()): one for one in crowd}
+            await until_all_stand(etcd.endpoints)
+            terms = await through_all(campaigns)
+        tokens = [leadership.term.token for _, leadership in terms]
+        assert tokens == sorted(set(tokens))
+        looks = [one.client.claimed.qsize() for one, _ in terms]
+        assert looks == [1, *[2] * (CANDIDATES - 1)], "once when it came, once when the one before it went"
 
 
 async def until_all_stand(endpoints: list[str]) -> None:

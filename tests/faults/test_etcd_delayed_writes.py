@@ -15,7 +15,6 @@ from leaderjob.etcd import AmbiguousWrite, Etcd, Put, absent, follow, modified_a
 from leaderjob.recipes import Election, Leadership, NotLeader
 from leaderjob.records.fenced import FencedWriter
 from tests.faults.harness import Candidate, Member, Members, every_release, members, standing
-from tests.support.streams import run_with_streams
 
 RECORD, WITNESS = "/record", "/witness"
 CALL_TIMEOUT_S = 0.3
@@ -66,53 +65,48 @@ async def scene(directory: Path, binary: Path) -> AsyncIterator[Scene]:
             yield Scene(etcd, keeper, candidate, leadership, through_it, outside)
 
 
-def test_a_fenced_write_whose_first_try_is_committed_late_is_done_once(tmp_path: Path, binary: Path) -> None:
-    async def main() -> None:
-        async with scene(tmp_path, binary) as it:
-            writer = FencedWriter(it.leadership)
-            read_at = await writer.commit([absent(RECORD)], [Put(RECORD, b"1")])
-            await it.keep_writes()
-            revision = await writer.commit([modified_at(RECORD, read_at)], [Put(RECORD, b"2")])
-            await it.deliver()
-            found = await it.outside.get(RECORD)
-            assert found is not None
-            assert (found.value, found.version, found.mod_revision) == (b"2", 2, revision)
-
-    run_with_streams(main())
-
-
-def test_a_fenced_write_that_arrives_when_its_term_is_over_is_refused(tmp_path: Path, binary: Path) -> None:
-    async def main() -> None:
-        async with (
-            scene(tmp_path, binary) as it,
-            standing([member.endpoint for member in it.etcd.besides(it.keeper)]) as second,
-            second.queued() as winning,
-        ):
-            await it.keep_writes()
-            commit = FencedWriter(it.leadership).commit([absent(RECORD)], [Put(RECORD, b"late")])
-            writing = asyncio.ensure_future(commit)
-            await it.outside.delete(it.leadership.term.key)
-            await winning
-            with pytest.raises(NotLeader):
-                await writing
-            await it.deliver()
-            assert await it.outside.get(RECORD) is None
-
-    run_with_streams(main())
-
-
-def test_what_a_leader_proclaimed_is_not_overwritten_by_an_earlier_try_that_arrives_late(
+async def test_a_fenced_write_whose_first_try_is_committed_late_is_done_once(
     tmp_path: Path, binary: Path
 ) -> None:
-    async def main() -> None:
-        async with scene(tmp_path, binary) as it:
-            election = it.candidate.election
-            await it.keep_writes()
-            await election.proclaim(it.leadership, b"old")
-            await election.proclaim(it.leadership, b"new")
-            await it.deliver()
-            leader = await Election.below(it.outside, election.prefix).leader()
-            assert leader is not None
-            assert leader.value == b"new"
+    async with scene(tmp_path, binary) as it:
+        writer = FencedWriter(it.leadership)
+        read_at = await writer.commit([absent(RECORD)], [Put(RECORD, b"1")])
+        await it.keep_writes()
+        revision = await writer.commit([modified_at(RECORD, read_at)], [Put(RECORD, b"2")])
+        await it.deliver()
+        found = await it.outside.get(RECORD)
+        assert found is not None
+        assert (found.value, found.version, found.mod_revision) == (b"2", 2, revision)
 
-    run_with_streams(main())
+
+async def test_a_fenced_write_that_arrives_when_its_term_is_over_is_refused(
+    tmp_path: Path, binary: Path
+) -> None:
+    async with (
+        scene(tmp_path, binary) as it,
+        standing([member.endpoint for member in it.etcd.besides(it.keeper)]) as second,
+        second.queued() as winning,
+    ):
+        await it.keep_writes()
+        commit = FencedWriter(it.leadership).commit([absent(RECORD)], [Put(RECORD, b"late")])
+        writing = asyncio.ensure_future(commit)
+        await it.outside.delete(it.leadership.term.key)
+        await winning
+        with pytest.raises(NotLeader):
+            await writing
+        await it.deliver()
+        assert await it.outside.get(RECORD) is None
+
+
+async def test_what_a_leader_proclaimed_is_not_overwritten_by_an_earlier_try_that_arrives_late(
+    tmp_path: Path, binary: Path
+) -> None:
+    async with scene(tmp_path, binary) as it:
+        election = it.candidate.election
+        await it.keep_writes()
+        await election.proclaim(it.leadership, b"old")
+        await election.proclaim(it.leadership, b"new")
+        await it.deliver()
+        leader = await Election.below(it.outside, election.prefix).leader()
+        assert leader is not None
+        assert leader.value == b"new"

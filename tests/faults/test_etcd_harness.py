@@ -16,41 +16,35 @@ from tests.support.streams import run_with_streams
 
 @each_network
 @pytest.mark.parametrize(("sending", "hearing", "done"), [(True, False, 1), (False, True, 0)])
-def test_what_is_sent_to_a_member_arrives_unless_it_is_cut_off_from_hearing(
+async def test_what_is_sent_to_a_member_arrives_unless_it_is_cut_off_from_hearing(
     tmp_path: Path, network: Network, sending: bool, hearing: bool, done: int
 ) -> None:
-    async def main() -> None:
-        async with members(tmp_path, 1, network=network) as etcd:
-            (member,) = etcd.every
-            async with Etcd([member.endpoint], call_timeout_s=0.3) as client:
+    async with members(tmp_path, 1, network=network) as etcd:
+        (member,) = etcd.every
+        async with Etcd([member.endpoint], call_timeout_s=0.3) as client:
+            await client.put("/key", b"")
+            before = (await member.status()).revision
+            await member.link.cut(sending=sending, hearing=hearing)
+            with pytest.raises(AmbiguousWrite):
                 await client.put("/key", b"")
-                before = (await member.status()).revision
-                await member.link.cut(sending=sending, hearing=hearing)
-                with pytest.raises(AmbiguousWrite):
-                    await client.put("/key", b"")
-                assert (await member.status()).revision == before + done
-                await member.link.heal()
-            async with Etcd([member.endpoint]) as client:
-                assert await client.get("/key") is not None
-
-    run_with_streams(main())
+            assert (await member.status()).revision == before + done
+            await member.link.heal()
+        async with Etcd([member.endpoint]) as client:
+            assert await client.get("/key") is not None
 
 
 @each_network
-def test_who_asks_a_member_that_rejects_is_told_at_once(tmp_path: Path, network: Network) -> None:
-    async def main() -> None:
-        async with members(tmp_path, 1, network=network) as etcd:
-            (member,) = etcd.every
-            async with Etcd([member.endpoint], call_timeout_s=10) as client:
-                await client.put("/key", b"")
-                await member.link.reject()
-                with pytest.raises(EtcdUnavailable, match=r"reset|refused"):
-                    async with asyncio.timeout(5):
-                        await client.get("/key")
-                await member.link.heal()
-                await member.until_healthy()
-
-    run_with_streams(main())
+async def test_who_asks_a_member_that_rejects_is_told_at_once(tmp_path: Path, network: Network) -> None:
+    async with members(tmp_path, 1, network=network) as etcd:
+        (member,) = etcd.every
+        async with Etcd([member.endpoint], call_timeout_s=10) as client:
+            await client.put("/key", b"")
+            await member.link.reject()
+            with pytest.raises(EtcdUnavailable, match=r"reset|refused"):
+                async with asyncio.timeout(5):
+                    await client.get("/key")
+            await member.link.heal()
+            await member.until_healthy()
 
 
 @needs_root

@@ -17,7 +17,6 @@ from tests.faults.harness import (
     writing,
 )
 from tests.support.machines import needs_root
-from tests.support.streams import run_with_streams
 
 WRITES_GO_ON_WITHIN_S = 5.0
 """An unanswered call takes 2 s, an election in etcd 1 to 2 s; between 2.0 and 3.1 s were measured."""
@@ -68,39 +67,32 @@ async def survive(etcd: Members, how: Fault) -> None:
 @pytest.mark.parametrize(
     "how", [pytest.param(killed, marks=slow), stopped, pytest.param(cut_off, marks=slow)]
 )
-def test_office_is_kept_and_no_event_is_lost_when_the_leader_of_etcd_is(tmp_path: Path, how: Fault) -> None:
-    async def main() -> None:
-        async with members(tmp_path) as etcd:
-            await survive(etcd, how)
-
-    run_with_streams(main())
+async def test_office_is_kept_and_no_event_is_lost_when_the_leader_of_etcd_is(
+    tmp_path: Path, how: Fault
+) -> None:
+    async with members(tmp_path) as etcd:
+        await survive(etcd, how)
 
 
 @pytest.mark.parametrize(
     "how", [pytest.param(killed, marks=slow), pytest.param(stopped, marks=slow), cut_off]
 )
-def test_office_is_kept_and_no_event_is_lost_on_proxies_too(tmp_path: Path, how: Fault) -> None:
-    async def main() -> None:
-        async with members(tmp_path, network="proxies") as etcd:
-            await survive(etcd, how)
-
-    run_with_streams(main())
+async def test_office_is_kept_and_no_event_is_lost_on_proxies_too(tmp_path: Path, how: Fault) -> None:
+    async with members(tmp_path, network="proxies") as etcd:
+        await survive(etcd, how)
 
 
 @every_release
-def test_office_is_kept_and_no_event_is_lost_while_one_member_after_the_other_is_restarted(
+async def test_office_is_kept_and_no_event_is_lost_while_one_member_after_the_other_is_restarted(
     tmp_path: Path, binary: Path
 ) -> None:
-    async def main() -> None:
-        async with members(tmp_path, binary=binary) as etcd:
-            leader = await etcd.leader()
-            there = etcd.endpoints_from(leader)
-            async with standing(there) as candidate, recording(there) as recorder, writing(there) as writer:
-                leadership = await candidate.lead()
-                for member in (leader, *etcd.besides(leader)):
-                    await member.restart()
-                    await writer.more(5)
-                await trusted_after(leadership, boottime())
-                await recorder.missed_nothing_of(writer)
-
-    run_with_streams(main())
+    async with members(tmp_path, binary=binary) as etcd:
+        leader = await etcd.leader()
+        there = etcd.endpoints_from(leader)
+        async with standing(there) as candidate, recording(there) as recorder, writing(there) as writer:
+            leadership = await candidate.lead()
+            for member in (leader, *etcd.besides(leader)):
+                await member.restart()
+                await writer.more(5)
+            await trusted_after(leadership, boottime())
+            await recorder.missed_nothing_of(writer)

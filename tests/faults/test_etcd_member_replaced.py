@@ -40,42 +40,39 @@ def two(tmp_path: Path, binary: Path) -> Iterator[Fleet]:
         yield pair
 
 
-def test_a_member_that_was_removed_and_does_not_know_it_is_named(tmp_path: Path) -> None:
-    async def main() -> list[str]:
-        async with members(tmp_path, spares=1) as etcd:
-            unaware, *_ = await etcd.followers()
-            known = etcd.endpoints_from(unaware)
-            assert await warnings_of(known) == []
-            # It listens, has its data, and takes itself for a member.
-            await unaware.link.cut(clients=False)
-            await etcd.replace(unaware)
-            while (await unaware.status()).leader:
-                await asyncio.sleep(0.1)
-            return [line.replace(unaware.endpoint, "HERE") for line in await warnings_of(known)]
-
-    (warning,) = run_with_streams(main())
+async def test_a_member_that_was_removed_and_does_not_know_it_is_named(tmp_path: Path) -> None:
+    async with members(tmp_path, spares=1) as etcd:
+        unaware, *_ = await etcd.followers()
+        known = etcd.endpoints_from(unaware)
+        assert await warnings_of(known) == []
+        # It listens, has its data, and takes itself for a member.
+        await unaware.link.cut(clients=False)
+        await etcd.replace(unaware)
+        while (await unaware.status()).leader:
+            await asyncio.sleep(0.1)
+        (warning,) = [line.replace(unaware.endpoint, "HERE") for line in await warnings_of(known)]
     assert "etcd at HERE is a member that was removed from the cluster" in warning
     assert "in etcd.endpoints" in warning
 
 
-def test_a_member_without_a_leader_and_one_of_another_cluster_are_not_said_to_have_been_removed(
+async def test_a_member_without_a_leader_and_one_of_another_cluster_are_not_said_to_have_been_removed(
     tmp_path: Path,
 ) -> None:
-    async def main() -> list[frozenset[int]]:
-        async with (
-            members(tmp_path / "three") as etcd,
-            EmbeddedEtcd(tmp_path / "another", fsync=False) as another,
-        ):
-            lonely, *others = await etcd.followers()
-            await lonely.link.cut(clients=False)
-            while (await lonely.status()).leader:
-                await asyncio.sleep(0.1)
-            ours = [lonely.endpoint, others[0].endpoint]
-            # Whichever is asked first for its members: the other cluster's knows none of ours.
-            orders = ([*ours, another.endpoint], [another.endpoint, *ours])
-            return [(await check_health(Etcd, endpoints)).removed for endpoints in orders]
-
-    assert run_with_streams(main()) == [frozenset(), frozenset()]
+    async with (
+        members(tmp_path / "three") as etcd,
+        EmbeddedEtcd(tmp_path / "another", fsync=False) as another,
+    ):
+        lonely, *others = await etcd.followers()
+        await lonely.link.cut(clients=False)
+        while (await lonely.status()).leader:
+            await asyncio.sleep(0.1)
+        ours = [lonely.endpoint, others[0].endpoint]
+        # Whichever is asked first for its members: the other cluster's knows none of ours.
+        orders = ([*ours, another.endpoint], [another.endpoint, *ours])
+        assert [(await check_health(Etcd, endpoints)).removed for endpoints in orders] == [
+            frozenset(),
+            frozenset(),
+        ]
 
 
 @pytest.mark.slow

@@ -10,31 +10,27 @@ from tests.faults.harness import members, standing
 from tests.faults.harness.wall_clock import WallClock, needs_faketime
 from tests.support.candidates import SHORT
 from tests.support.commands import Lines
-from tests.support.streams import run_with_streams
 
 HOUR_S = 3600
 
 pytestmark = needs_faketime
 
 
-def test_a_leader_whose_clock_is_set_an_hour_ahead_and_back_keeps_office_and_trusts_itself_no_longer(
+async def test_a_leader_whose_clock_is_set_an_hour_ahead_and_back_keeps_office_and_trusts_itself_no_longer(
     tmp_path: Path,
 ) -> None:
-    async def main() -> None:
-        clock = WallClock(tmp_path / "clock")
-        async with members(tmp_path / "etcd", 1) as etcd, standing(etcd.endpoints, timing=SHORT) as second:
-            command = (sys.executable, "-m", "tests.faults.harness.office_holder", *etcd.endpoints)
-            with Lines(*clock.within, *command) as holder:
-                await trusting(holder, ahead_s=0)
-                async with second.queued() as winning:
-                    for ahead_s in (HOUR_S, -HOUR_S):
-                        clock.set(ahead_s)
-                        await trusting(holder, ahead_s=ahead_s)
-                    assert not winning.done()
-                for line in map(json.loads, holder.read):
-                    assert line["trusted_until"] <= line["boottime"] + SHORT.ttl_s - SHORT.margin_s
-
-    run_with_streams(main())
+    clock = WallClock(tmp_path / "clock")
+    async with members(tmp_path / "etcd", 1) as etcd, standing(etcd.endpoints, timing=SHORT) as second:
+        command = (sys.executable, "-m", "tests.faults.harness.office_holder", *etcd.endpoints)
+        with Lines(*clock.within, *command) as holder:
+            await trusting(holder, ahead_s=0)
+            async with second.queued() as winning:
+                for ahead_s in (HOUR_S, -HOUR_S):
+                    clock.set(ahead_s)
+                    await trusting(holder, ahead_s=ahead_s)
+                assert not winning.done()
+            for line in map(json.loads, holder.read):
+                assert line["trusted_until"] <= line["boottime"] + SHORT.ttl_s - SHORT.margin_s
 
 
 async def trusting(holder: Lines, *, ahead_s: int) -> None:

@@ -20,18 +20,15 @@ def values(history: History) -> list[bytes]:
     return [change.now.value for change in history.changes if change.now is not None]
 
 
-def test_each_change_has_what_was_there_before(etcd: EmbeddedEtcd, namespace: str) -> None:
+async def test_each_change_has_what_was_there_before(etcd: EmbeddedEtcd, namespace: str) -> None:
     key = f"{Keys(namespace).root}value"
 
-    async def write() -> None:
+    before = boottime()
+    with Recorder([etcd.endpoint], namespace) as recorder:
         async with Etcd([etcd.endpoint]) as client:
             await client.put(key, b"one")
             await client.put(key, b"two")
             await client.delete(key)
-
-    before = boottime()
-    with Recorder([etcd.endpoint], namespace) as recorder:
-        run_with_streams(write())
         history = recorder.history(at_rest=True)
     assert [
         (change.now and change.now.value, change.before and change.before.value) for change in history.changes
@@ -64,29 +61,28 @@ def test_what_was_compacted_before_it_was_read_is_unknown(own_etcd: EmbeddedEtcd
     assert "compacted" in violation.sentence
 
 
-def test_nothing_is_lost_or_repeated_from_one_member_to_the_next(tmp_path: Path, namespace: str) -> None:
+async def test_nothing_is_lost_or_repeated_from_one_member_to_the_next(
+    tmp_path: Path, namespace: str
+) -> None:
     key = f"{Keys(namespace).root}value"
 
-    async def main() -> None:
-        async with members(tmp_path, network="proxies") as etcd:
+    async with members(tmp_path, network="proxies") as etcd:
 
-            async def write(first: int, through: Member) -> None:
-                async with Etcd(etcd.endpoints_from(through)) as client:
-                    for number in range(first, first + 20):
-                        await client.put(key, str(number).encode())
+        async def write(first: int, through: Member) -> None:
+            async with Etcd(etcd.endpoints_from(through)) as client:
+                for number in range(first, first + 20):
+                    await client.put(key, str(number).encode())
 
-            (one, two), three = await etcd.followers(), await etcd.leader()
-            with Recorder(etcd.endpoints_from(one), namespace) as recorder:
-                await write(0, two)
-                recorder.switch(two.endpoint)
-                await write(20, three)
-                two.kill()
-                await write(40, three)
-                history = await asyncio.to_thread(recorder.history, at_rest=True)
-                assert values(history) == [str(number).encode() for number in range(60)]
-                assert check(history, BOUNDS) == []
-
-    run_with_streams(main(), timeout_s=60.0)
+        (one, two), three = await etcd.followers(), await etcd.leader()
+        with Recorder(etcd.endpoints_from(one), namespace) as recorder:
+            await write(0, two)
+            recorder.switch(two.endpoint)
+            await write(20, three)
+            two.kill()
+            await write(40, three)
+            history = await asyncio.to_thread(recorder.history, at_rest=True)
+            assert values(history) == [str(number).encode() for number in range(60)]
+            assert check(history, BOUNDS) == []
 
 
 def test_an_intervention_lasts_as_long_as_its_block_and_its_aftermath(

@@ -14,7 +14,6 @@ from leaderjob.records.keys import Keys
 from tests.faults.harness import members, standing
 from tests.faults.history import Recorder, Watched, check
 from tests.faults.history.scene import BOUNDS
-from tests.support.streams import run_with_streams
 
 ELECTION_MS = 3000
 """The member that keeps a write must not have forgotten who leads etcd before it is back."""
@@ -59,7 +58,7 @@ async def write(writer: FencedWriter, log: Path, key: str, value: str, *compares
         pytest.param(FencedWriter, [], id="sound", marks=pytest.mark.slow),
     ],
 )
-def test_an_ambiguous_write_that_is_settled_by_reading_comes_back(
+async def test_an_ambiguous_write_that_is_settled_by_reading_comes_back(
     tmp_path: Path, namespace: str, writes: type[FencedWriter], expected: list[str]
 ) -> None:
     key, witness = f"{Keys(namespace).root}record", f"{Keys(namespace).root}witness"
@@ -67,26 +66,23 @@ def test_an_ambiguous_write_that_is_settled_by_reading_comes_back(
     watched.follow("writer", log=tmp_path / "writer.log", state_dir=tmp_path / "none")
     log = tmp_path / "writer.log"
 
-    async def main() -> list[str]:
-        async with members(tmp_path / "etcd", network="proxies", election_ms=ELECTION_MS) as etcd:
-            keeper = (await etcd.followers())[0]
-            others = [member.endpoint for member in etcd.besides(keeper)]
-            with Recorder(others, namespace) as recorder:
-                async with (
-                    standing(etcd.endpoints_from(keeper), call_timeout_s=0.3) as candidate,
-                    Etcd([keeper.endpoint], call_timeout_s=0.3) as through_it,
-                ):
-                    writer = writes(await candidate.lead())
-                    first = await write(writer, log, key, "one", absent(key))
-                    await through_it.get(key)
-                    await keeper.link.cut(clients=False)
-                    await write(writer, log, key, "two", modified_at(key, first))
-                    with pytest.raises(AmbiguousWrite):
-                        await through_it.put(witness, b"")
-                    await keeper.link.heal()
-                    while await through_it.get(witness) is None:
-                        await asyncio.sleep(0.02)
-                    history = await asyncio.to_thread(recorder.history, watched)
-        return [violation.invariant for violation in check(history, BOUNDS)]
-
-    assert run_with_streams(main(), timeout_s=60.0) == expected
+    async with members(tmp_path / "etcd", network="proxies", election_ms=ELECTION_MS) as etcd:
+        keeper = (await etcd.followers())[0]
+        others = [member.endpoint for member in etcd.besides(keeper)]
+        with Recorder(others, namespace) as recorder:
+            async with (
+                standing(etcd.endpoints_from(keeper), call_timeout_s=0.3) as candidate,
+                Etcd([keeper.endpoint], call_timeout_s=0.3) as through_it,
+            ):
+                writer = writes(await candidate.lead())
+                first = await write(writer, log, key, "one", absent(key))
+                await through_it.get(key)
+                await keeper.link.cut(clients=False)
+                await write(writer, log, key, "two", modified_at(key, first))
+                with pytest.raises(AmbiguousWrite):
+                    await through_it.put(witness, b"")
+                await keeper.link.heal()
+                while await through_it.get(witness) is None:
+                    await asyncio.sleep(0.02)
+                history = await asyncio.to_thread(recorder.history, watched)
+    assert [violation.invariant for violation in check(history, BOUNDS)] == expected

@@ -24,7 +24,9 @@ from tests.support.streams import run_with_streams
 PREFIX = "/leaderjob/default/locks/x/"
 
 
-def test_who_is_cut_off_is_cancelled_before_the_next_one_holds_it(etcd: EmbeddedEtcd, namespace: str) -> None:
+async def test_who_is_cut_off_is_cancelled_before_the_next_one_holds_it(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
     ended_at = 0.0
 
     async def hold(endpoint: str, came_in: asyncio.Event) -> None:
@@ -38,94 +40,82 @@ def test_who_is_cut_off_is_cancelled_before_the_next_one_holds_it(etcd: Embedded
                     finally:
                         ended_at = boottime()
 
-    async def main() -> None:
-        came_in = asyncio.Event()
-        async with Cuttable(etcd.endpoint) as line, session_on(etcd.endpoint) as second:
-            holding = asyncio.create_task(hold(line.endpoint, came_in))
-            await came_in.wait()
-            async with waiting(Lock(second, "x", namespace=namespace).acquire()) as turn:
-                await until_standing(etcd.endpoint, f"/leaderjob/{namespace}/locks/x/", 2)
-                line.cut()
+    came_in = asyncio.Event()
+    async with Cuttable(etcd.endpoint) as line, session_on(etcd.endpoint) as second:
+        holding = asyncio.create_task(hold(line.endpoint, came_in))
+        await came_in.wait()
+        async with waiting(Lock(second, "x", namespace=namespace).acquire()) as turn:
+            await until_standing(etcd.endpoint, f"/leaderjob/{namespace}/locks/x/", 2)
+            line.cut()
+            await turn
+            assert 0 < ended_at < boottime()
+            line.heal()
+            await holding
+
+
+@pytest.mark.slow
+async def test_a_lock_outlives_the_death_of_etcds_leader_and_is_handed_over_after_it(tmp_path: Path) -> None:
+    async with members(tmp_path) as etcd:
+        one, two = (member.endpoint for member in await etcd.followers())
+        async with session_on(one) as first, session_on(two) as second:
+            lock = Lock(first, "x")
+            held = await lock.acquire()
+            async with waiting(Lock(second, "x").acquire()) as turn:
+                await until_standing(two, PREFIX, 2)
+                (await etcd.leader()).kill()
+                assert (await first.etcd.get(held.key)) is not None
+                held.check()
+                assert not turn.done()
+                await lock.release(held)
                 await turn
-                assert 0 < ended_at < boottime()
-                line.heal()
-                await holding
-
-    run_with_streams(main())
 
 
 @pytest.mark.slow
-def test_a_lock_outlives_the_death_of_etcds_leader_and_is_handed_over_after_it(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with members(tmp_path) as etcd:
-            one, two = (member.endpoint for member in await etcd.followers())
-            async with session_on(one) as first, session_on(two) as second:
-                lock = Lock(first, "x")
-                held = await lock.acquire()
-                async with waiting(Lock(second, "x").acquire()) as turn:
-                    await until_standing(two, PREFIX, 2)
-                    (await etcd.leader()).kill()
-                    assert (await first.etcd.get(held.key)) is not None
-                    held.check()
-                    assert not turn.done()
-                    await lock.release(held)
-                    await turn
-
-    run_with_streams(main(), timeout_s=60)
-
-
-@pytest.mark.slow
-def test_without_a_quorum_a_hold_ends_and_nobody_else_gets_it_until_it_is_back(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with members(tmp_path) as etcd:
-            survivor = await etcd.leader()
-            async with (
-                session_on(survivor.endpoint, SHORT) as first,
-                session_on(survivor.endpoint, SHORT) as second,
-            ):
-                lock = Lock(first, "x")
-                held = await lock.acquire()
-                async with waiting(Lock(second, "x").acquire()) as turn:
-                    await until_standing(survivor.endpoint, PREFIX, 2)
-                    for member in await etcd.followers():
-                        member.stop()
-                    await held.wait_ended()
-                    await asyncio.wait([turn], timeout=SHORT.ttl_s)
-                    assert not turn.done()
-                    await etcd.mend()
-                    await lock.release(held)
-                    await turn
-
-    run_with_streams(main(), timeout_s=60)
+async def test_without_a_quorum_a_hold_ends_and_nobody_else_gets_it_until_it_is_back(tmp_path: Path) -> None:
+    async with members(tmp_path) as etcd:
+        survivor = await etcd.leader()
+        async with (
+            session_on(survivor.endpoint, SHORT) as first,
+            session_on(survivor.endpoint, SHORT) as second,
+        ):
+            lock = Lock(first, "x")
+            held = await lock.acquire()
+            async with waiting(Lock(second, "x").acquire()) as turn:
+                await until_standing(survivor.endpoint, PREFIX, 2)
+                for member in await etcd.followers():
+                    member.stop()
+                await held.wait_ended()
+                await asyncio.wait([turn], timeout=SHORT.ttl_s)
+                assert not turn.done()
+                await etcd.mend()
+                await lock.release(held)
+                await turn
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [Lock, lambda session, name, namespace: Semaphore(session, name, 1, namespace=namespace)]
 )
-def test_who_waits_gets_its_turn_though_etcd_compacts(
+async def test_who_waits_gets_its_turn_though_etcd_compacts(
     own_etcd: EmbeddedEtcd, namespace: str, kind: type[Lock]
 ) -> None:
-    async def main() -> None:
-        etcd = own_etcd
-        async with (
-            session_on(etcd.endpoint) as first,
-            Cuttable(etcd.endpoint) as line,
-            session_on(line.endpoint) as second,
-        ):
-            lock = kind(first, "x", namespace=namespace)
-            held = await lock.acquire()
-            async with waiting(kind(second, "x", namespace=namespace).acquire()) as turn:
-                await until_standing(etcd.endpoint, f"/leaderjob/{namespace}/", 2 if kind is Lock else 3)
-                line.cut()
-                await lock.release(held)
-                revision = (await first.etcd.txn([], [Put(f"/{namespace}", b"")])).revision
-                await asyncio.to_thread(etcdctl, etcd.endpoint, "compact", str(revision))
-                line.reset()
-                line.heal()
-                await turn
-
-    run_with_streams(main())
+    etcd = own_etcd
+    async with (
+        session_on(etcd.endpoint) as first,
+        Cuttable(etcd.endpoint) as line,
+        session_on(line.endpoint) as second,
+    ):
+        lock = kind(first, "x", namespace=namespace)
+        held = await lock.acquire()
+        async with waiting(kind(second, "x", namespace=namespace).acquire()) as turn:
+            await until_standing(etcd.endpoint, f"/leaderjob/{namespace}/", 2 if kind is Lock else 3)
+            line.cut()
+            await lock.release(held)
+            revision = (await first.etcd.txn([], [Put(f"/{namespace}", b"")])).revision
+            await asyncio.to_thread(etcdctl, etcd.endpoint, "compact", str(revision))
+            line.reset()
+            line.heal()
+            await turn
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine.admission import Admission
 from leaderjob.model.ids import fire_id
@@ -12,7 +14,6 @@ from leaderjob.model.run import Run
 from leaderjob.records.stored import Stored
 from tests.support.cuttable import Cuttable
 from tests.support.office import Seat, assigned, seated
-from tests.support.streams import run_with_streams
 
 _DUE = datetime(2020, 1, 1, tzinfo=UTC)
 _RUN = fire_id(_DUE)
@@ -35,70 +36,62 @@ async def check_stored(seat: Seat, admitted: Stored[Run] | None) -> None:
     assert (admitted.create_revision, admitted.mod_revision) == (found.create_revision, found.mod_revision)
 
 
-def test_a_run_is_known_though_etcd_cannot_be_read_after_it_was_admitted(
+@pytest.mark.timeout_s(10)
+async def test_a_run_is_known_though_etcd_cannot_be_read_after_it_was_admitted(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            admission = await due(seat)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        admission = await due(seat)
 
-            async def reads_fail() -> None:
-                seat.client.reads_fail = True
+        async def reads_fail() -> None:
+            seat.client.reads_fail = True
 
-            seat.writer.after = reads_fail
-            admitted = await admission.admit_due(None)
-            assert seat.client.reads_fail
-            seat.client.reads_fail = False
-            await check_stored(seat, admitted)
-            assert await admission.admit_due(None) is None
-
-    run_with_streams(main(), timeout_s=10)
+        seat.writer.after = reads_fail
+        admitted = await admission.admit_due(None)
+        assert seat.client.reads_fail
+        seat.client.reads_fail = False
+        await check_stored(seat, admitted)
+        assert await admission.admit_due(None) is None
 
 
-def test_a_run_is_known_though_its_admission_got_no_answer(
+@pytest.mark.timeout_s(15)
+async def test_a_run_is_known_though_its_admission_got_no_answer(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
-        ):
-            admission = await due(seat)
-            proxy.cut(requests=False)
-            admitting = asyncio.ensure_future(admission.admit_due(None))
-            while await seat.outside.get(seat.keys.run("j", _RUN)) is None:
-                assert not admitting.done()
-            proxy.reset()
-            proxy.heal()
-            await check_stored(seat, await admitting)
-
-    run_with_streams(main(), timeout_s=15)
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
+    ):
+        admission = await due(seat)
+        proxy.cut(requests=False)
+        admitting = asyncio.ensure_future(admission.admit_due(None))
+        while await seat.outside.get(seat.keys.run("j", _RUN)) is None:
+            assert not admitting.done()
+        proxy.reset()
+        proxy.heal()
+        await check_stored(seat, await admitting)
 
 
-def test_a_run_is_known_though_its_admission_was_told_that_there_was_no_room(
+@pytest.mark.timeout_s(15)
+async def test_a_run_is_known_though_its_admission_was_told_that_there_was_no_room(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
     """At the edge of its quota etcd may do a write and then say that it did not."""
 
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            admission = await due(seat)
-            seat.client.fates = ["took the last room"]
-            await check_stored(seat, await admission.admit_due(None))
-
-    run_with_streams(main(), timeout_s=15)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        admission = await due(seat)
+        seat.client.fates = ["took the last room"]
+        await check_stored(seat, await admission.admit_due(None))
 
 
-def test_a_fire_whose_key_is_occupied_is_accounted_for_and_not_run(
+@pytest.mark.timeout_s(10)
+async def test_a_fire_whose_key_is_occupied_is_accounted_for_and_not_run(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            admission = await due(seat)
-            await seat.outside.put(seat.keys.run("j", _RUN), b"occupied")
-            assert await admission.admit_due(None) is None
-            found = await seat.outside.get(seat.keys.timetable("j"))
-            assert found is not None
-            assert Timetable.from_bytes(found.value).watermark == _DUE
-
-    run_with_streams(main(), timeout_s=10)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        admission = await due(seat)
+        await seat.outside.put(seat.keys.run("j", _RUN), b"occupied")
+        assert await admission.admit_due(None) is None
+        found = await seat.outside.get(seat.keys.timetable("j"))
+        assert found is not None
+        assert Timetable.from_bytes(found.value).watermark == _DUE

@@ -103,7 +103,8 @@ def test_a_takeover_by_another_than_the_next_in_line_does_not_count(tmp_path: Pa
     _with_cluster(tmp_path, play, ttl_s=2)
 
 
-def test_a_rival_is_measured_until_the_next_one_says_that_it_leads(tmp_path: Path) -> None:
+@pytest.mark.timeout_s(LIMIT_S)
+async def test_a_rival_is_measured_until_the_next_one_says_that_it_leads(tmp_path: Path) -> None:
     if shutil.which("etcdctl") is None:
         pytest.skip("needs etcdctl: Debian has it in etcd-client")
     from takeover.rivals import Rival, race
@@ -111,14 +112,11 @@ def test_a_rival_is_measured_until_the_next_one_says_that_it_leads(tmp_path: Pat
 
     rival = Rival("etcdctl lock", 2, "etcd", ("--endpoints", "{address}", "lock", "x", "--ttl=2"))
 
-    async def main() -> float:
-        async with race(rival, tmp_path / "rival", servers=Servers(), venvs=tmp_path) as running:
-            return await running.trial()
-
-    assert 0.5 < run_with_streams(main(), timeout_s=LIMIT_S) < 10
+    async with race(rival, tmp_path / "rival", servers=Servers(), venvs=tmp_path) as running:
+        assert 0.5 < (await running.trial()) < 10
 
 
-def test_a_rival_that_is_not_installed_says_how_to_get_it(
+async def test_a_rival_that_is_not_installed_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from contest.contestants import NotInstalled
@@ -132,41 +130,36 @@ def test_a_rival_that_is_not_installed_says_how_to_get_it(
             async with server:
                 pass
 
-    run_with_streams(start(servers.redis(tmp_path / "redis")))
-    run_with_streams(start(servers.zookeeper(tmp_path / "zookeeper")))
+    await start(servers.redis(tmp_path / "redis"))
+    await start(servers.zookeeper(tmp_path / "zookeeper"))
 
 
-def test_a_candidate_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
+async def test_a_candidate_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
     from takeover.cluster import WentOtherwise
     from takeover.rivals import Race, Rival
 
-    async def main() -> str:
-        command = ["/bin/sh", "-c", "echo no such election >&2; exit 1"]
-        running = Race(Rival("it", 2, "etcd", ()), command, tmp_path)
-        try:
-            with pytest.raises(WentOtherwise) as ended:
-                await running.trial()
-        finally:
-            await running.end()
-        return str(ended.value)
-
-    assert "no such election" in run_with_streams(main())
+    command = ["/bin/sh", "-c", "echo no such election >&2; exit 1"]
+    running = Race(Rival("it", 2, "etcd", ()), command, tmp_path)
+    try:
+        with pytest.raises(WentOtherwise) as ended:
+            await running.trial()
+    finally:
+        await running.end()
+    assert "no such election" in str(ended.value)
 
 
 @pytest.mark.slow
-def test_the_death_of_etcds_leader_is_outlasted(tmp_path: Path) -> None:
+@pytest.mark.timeout_s(LIMIT_S)
+async def test_the_death_of_etcds_leader_is_outlasted(tmp_path: Path) -> None:
     from takeover.cluster import Cluster
     from takeover.etcd_leader import outage
     from takeover.members import Members
 
-    async def main() -> Any:
-        async with (
-            Members(tmp_path / "etcd", count=3, binary=packaged("etcd")) as members,
-            Cluster(members.endpoints, tmp_path / "cluster", 5) as cluster,
-        ):
-            return await outage(cluster, members)
-
-    found = run_with_streams(main(), timeout_s=LIMIT_S)
+    async with (
+        Members(tmp_path / "etcd", count=3, binary=packaged("etcd")) as members,
+        Cluster(members.endpoints, tmp_path / "cluster", 5) as cluster,
+    ):
+        found = await outage(cluster, members)
     assert found.kept_office
     assert 0.2 < found.written_s < found.began_s < 15
 

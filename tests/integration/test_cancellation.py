@@ -18,7 +18,6 @@ from leaderjob.recipes import Election, Session, Timing
 from leaderjob.records.fenced import FencedWriter
 from tests.support.etcd import new_server
 from tests.support.stage import Stage, in_use_by, quiet, staged
-from tests.support.streams import run_with_streams
 from tests.support.strikes import Strike, When, is_of_grpc
 
 _CALLS_TIMEOUT_S = 1.0
@@ -194,23 +193,18 @@ async def _strike(
 
 @pytest.mark.parametrize("when", get_args(When))
 @pytest.mark.parametrize("name", _OPERATIONS)
-def test_an_operation_that_is_cancelled_ends_and_leaves_nothing_behind_and_its_client_goes_on(
+async def test_an_operation_that_is_cancelled_ends_and_leaves_nothing_behind_and_its_client_goes_on(
     server: EmbeddedEtcd, namespace: str, name: str, when: When
 ) -> None:
-    async def main() -> None:
-        for suspension in count(1):
-            where = f"{name}, cancelled at suspension {suspension} {when}"
-            prefix = f"/{namespace}/{suspension}/"
-            task = await _strike(
-                server, prefix, _OPERATIONS[name], suspension=suspension, when=when, where=where
-            )
-            await quiet(server, where)
-            if task is None:
-                break
-            assert task.cancelled(), f"{where}: it ended as if it was not: {task}"
-        assert suspension > 1, "it is never suspended: this showed nothing"
-
-    run_with_streams(main())
+    for suspension in count(1):
+        where = f"{name}, cancelled at suspension {suspension} {when}"
+        prefix = f"/{namespace}/{suspension}/"
+        task = await _strike(server, prefix, _OPERATIONS[name], suspension=suspension, when=when, where=where)
+        await quiet(server, where)
+        if task is None:
+            break
+        assert task.cancelled(), f"{where}: it ended as if it was not: {task}"
+    assert suspension > 1, "it is never suspended: this showed nothing"
 
 
 class _Visit:
@@ -230,7 +224,7 @@ class _Visit:
         return open_use_and_close()
 
 
-def test_a_session_that_is_cancelled_is_not_kept_alive_and_one_in_use_is_revoked_at_once(
+async def test_a_session_that_is_cancelled_is_not_kept_alive_and_one_in_use_is_revoked_at_once(
     server: EmbeddedEtcd, namespace: str
 ) -> None:
     """Of one that is cancelled while it is opened or closed the lease may remain: it runs out by itself."""
@@ -250,45 +244,36 @@ def test_a_session_that_is_cancelled_is_not_kept_alive_and_one_in_use_is_revoked
             assert visit.at != "in use" or leases <= before, f"{where}: its lease outlives it"
         return cancelled_at
 
-    async def main() -> None:
-        for when in get_args(When):
-            assert await visit_and_cancel(when) >= {"opening", "in use"}
-        await quiet(server, "sessions that were cancelled", within_s=3 * _SHORT.ttl_s)
-
-    run_with_streams(main())
+    for when in get_args(When):
+        assert await visit_and_cancel(when) >= {"opening", "in use"}
+    await quiet(server, "sessions that were cancelled", within_s=3 * _SHORT.ttl_s)
 
 
-def test_a_campaign_that_is_cancelled_while_its_first_write_is_under_way_leaves_no_key(
+async def test_a_campaign_that_is_cancelled_while_its_first_write_is_under_way_leaves_no_key(
     server: EmbeddedEtcd, namespace: str
 ) -> None:
     """One that is left stands in everybody's way for as long as the session is kept alive."""
 
-    async def main() -> None:
-        async with staged(server, f"/{namespace}/") as stage:
-            session = await stage.session()
-            for number in range(_CAMPAIGNS):
-                election = Election.below(stage.client, f"{stage.prefix}{number}/")
-                campaign = asyncio.create_task(election.campaign(session, b""))
-                for _ in range(2 + number % 9):
-                    await asyncio.sleep(0)
-                campaign.cancel()
-                await asyncio.wait([campaign])
-            left = (await stage.outside.range(stage.prefix)).kvs
-            assert not left, f"{len(left)} of {_CAMPAIGNS} cancelled campaigns left a key"
-
-    run_with_streams(main())
+    async with staged(server, f"/{namespace}/") as stage:
+        session = await stage.session()
+        for number in range(_CAMPAIGNS):
+            election = Election.below(stage.client, f"{stage.prefix}{number}/")
+            campaign = asyncio.create_task(election.campaign(session, b""))
+            for _ in range(2 + number % 9):
+                await asyncio.sleep(0)
+            campaign.cancel()
+            await asyncio.wait([campaign])
+        left = (await stage.outside.range(stage.prefix)).kvs
+        assert not left, f"{len(left)} of {_CAMPAIGNS} cancelled campaigns left a key"
 
 
-def test_closing_a_session_can_be_cancelled(server: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        for suspension in count(1):
-            where = f"cancelled at suspension {suspension}"
-            prefix = f"/{namespace}/{suspension}/"
-            task = await _strike(
-                server, prefix, _Visit(), suspension=suspension, when="as soon as it waits", where=where
-            )
-            if task is None:
-                return
-            assert task.cancelled(), where
-
-    run_with_streams(main())
+async def test_closing_a_session_can_be_cancelled(server: EmbeddedEtcd, namespace: str) -> None:
+    for suspension in count(1):
+        where = f"cancelled at suspension {suspension}"
+        prefix = f"/{namespace}/{suspension}/"
+        task = await _strike(
+            server, prefix, _Visit(), suspension=suspension, when="as soon as it waits", where=where
+        )
+        if task is None:
+            return
+        assert task.cancelled(), where

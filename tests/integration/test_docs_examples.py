@@ -27,17 +27,14 @@ RECIPES = DOCS / "recipes"
     [(DOCS / "client.md", "client"), (RECIPES / "config.md", "etcd")],
     ids=["client", "config"],
 )
-def test_the_examples_of_a_page_that_opens_a_client_of_its_own_run(
+async def test_the_examples_of_a_page_that_opens_a_client_of_its_own_run(
     own_etcd: EmbeddedEtcd, page: Path, client: str
 ) -> None:
-    async def main() -> None:
-        names: dict[str, object] = {}
-        await run_examples(page, own_etcd.endpoint, names)
-        opened = names[client]
-        assert isinstance(opened, Etcd)
-        await opened.close()
-
-    run_with_streams(main())
+    names: dict[str, object] = {}
+    await run_examples(page, own_etcd.endpoint, names)
+    opened = names[client]
+    assert isinstance(opened, Etcd)
+    await opened.close()
 
 
 @pytest.mark.parametrize(
@@ -45,42 +42,38 @@ def test_the_examples_of_a_page_that_opens_a_client_of_its_own_run(
     [("lock", r"token \d+\n"), ("election", r"token \d+\n"), ("queue", r"^b'to alice' 1\n$")],
     ids=["lock", "election", "queue"],
 )
-def test_the_example_of_a_page_says_what_stands_there(
+async def test_the_example_of_a_page_says_what_stands_there(
     own_etcd: EmbeddedEtcd, page: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_with_streams(run_examples(RECIPES / f"{page}.md", own_etcd.endpoint, {"print": print}))
+    await run_examples(RECIPES / f"{page}.md", own_etcd.endpoint, {"print": print})
     assert re.search(says, capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("page", ["barrier", "topic", "progress"])
-def test_the_examples_of_a_page_for_which_there_is_a_session_run(own_etcd: EmbeddedEtcd, page: str) -> None:
-    async def main() -> None:
-        async with (
-            Etcd([own_etcd.endpoint]) as client,
-            await Session.open(client, TIMING) as session,
-            asyncio.timeout(20),
-        ):
-            names: dict[str, object] = {
-                **{"client": client, "session": session, "aclosing": aclosing},
-                **{"Barrier": Barrier, "Topic": Topic, "Progress": Progress},
-            }
-            await run_examples(RECIPES / f"{page}.md", own_etcd.endpoint, names)
+async def test_the_examples_of_a_page_for_which_there_is_a_session_run(
+    own_etcd: EmbeddedEtcd, page: str
+) -> None:
+    async with (
+        Etcd([own_etcd.endpoint]) as client,
+        await Session.open(client, TIMING) as session,
+        asyncio.timeout(20),
+    ):
+        names: dict[str, object] = {
+            **{"client": client, "session": session, "aclosing": aclosing},
+            **{"Barrier": Barrier, "Topic": Topic, "Progress": Progress},
+        }
+        await run_examples(RECIPES / f"{page}.md", own_etcd.endpoint, names)
 
-    run_with_streams(main())
 
-
-def test_the_examples_of_the_registry_run(own_etcd: EmbeddedEtcd) -> None:
+async def test_the_examples_of_the_registry_run(own_etcd: EmbeddedEtcd) -> None:
     printed: list[object] = []
 
-    async def main() -> None:
-        async with (
-            Etcd([own_etcd.endpoint]) as client,
-            Registry(client).register("greeter", "10.0.0.6:50051"),
-        ):
-            names: dict[str, object] = {"etcd": client, "print": lambda *words: printed.append(words)}
-            await run_examples(RECIPES / "registry.md", own_etcd.endpoint, names, but="signal")
-
-    run_with_streams(main())
+    async with (
+        Etcd([own_etcd.endpoint]) as client,
+        Registry(client).register("greeter", "10.0.0.6:50051"),
+    ):
+        names: dict[str, object] = {"etcd": client, "print": lambda *words: printed.append(words)}
+        await run_examples(RECIPES / "registry.md", own_etcd.endpoint, names, but="signal")
     assert "10.0.0.5:50051" in str(printed)
 
 
@@ -115,7 +108,7 @@ def test_the_example_of_the_registry_that_heeds_sigterm_unregisters_long_before_
         run_with_streams(until_there_are(0), timeout_s=6)  # the TTL is 10
 
 
-def test_the_example_of_balancing_runs(own_etcd: EmbeddedEtcd) -> None:
+async def test_the_example_of_balancing_runs(own_etcd: EmbeddedEtcd) -> None:
     printed: list[object] = []
 
     class Named(Greeter):
@@ -123,14 +116,11 @@ def test_the_example_of_balancing_runs(own_etcd: EmbeddedEtcd) -> None:
             known = handler_call_details.method == "/Greeter/SayHello"
             return grpc.unary_unary_rpc_method_handler(self._hello) if known else None
 
-    async def main() -> None:
-        async with (
-            Etcd([own_etcd.endpoint]) as client,
-            Named("Hello, Ada") as server,
-            Registry(client).register("greeter", server.address),
-        ):
-            names: dict[str, object] = {"etcd": client, "print": printed.append}
-            await run_examples(RECIPES / "balancing.md", own_etcd.endpoint, names)
-
-    run_with_streams(main())
+    async with (
+        Etcd([own_etcd.endpoint]) as client,
+        Named("Hello, Ada") as server,
+        Registry(client).register("greeter", server.address),
+    ):
+        names: dict[str, object] = {"etcd": client, "print": printed.append}
+        await run_examples(RECIPES / "balancing.md", own_etcd.endpoint, names)
     assert printed == [b"Hello, Ada"]

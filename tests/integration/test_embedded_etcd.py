@@ -32,12 +32,14 @@ def test_the_shared_server_answers(etcd: EmbeddedEtcd, namespace: str) -> None:
 
 
 @every_release("own_etcd")
-def test_what_was_acknowledged_is_there_after_a_crash_on_the_same_endpoint(own_etcd: EmbeddedEtcd) -> None:
+async def test_what_was_acknowledged_is_there_after_a_crash_on_the_same_endpoint(
+    own_etcd: EmbeddedEtcd,
+) -> None:
     endpoint = own_etcd.endpoint
     etcdctl(endpoint, "put", "key", "value")
     own_etcd.kill()
-    assert run_async(own_etcd.wait()) == -signal.SIGKILL
-    run_async(own_etcd.start())
+    assert await own_etcd.wait() == -signal.SIGKILL
+    await own_etcd.start()
     assert own_etcd.endpoint == endpoint
     assert etcdctl(endpoint, "get", "key", "--print-value-only") == "value\n"
 
@@ -51,15 +53,15 @@ def test_a_paused_server_does_not_answer_until_it_is_resumed(own_etcd: EmbeddedE
     assert etcdctl(own_etcd.endpoint, "get", "key") == ""
 
 
-def test_a_paused_server_can_be_stopped_in_good_order(own_etcd: EmbeddedEtcd) -> None:
+async def test_a_paused_server_can_be_stopped_in_good_order(own_etcd: EmbeddedEtcd) -> None:
     own_etcd.pause()
-    run_async(own_etcd.stop())
-    assert run_async(own_etcd.wait()) in (0, -signal.SIGTERM)
+    await own_etcd.stop()
+    assert await own_etcd.wait() in (0, -signal.SIGTERM)
 
 
-def test_it_is_killed_when_it_does_not_end_in_time(own_etcd: EmbeddedEtcd) -> None:
-    run_async(own_etcd.stop(grace_s=0))
-    assert run_async(own_etcd.wait()) == -signal.SIGKILL
+async def test_it_is_killed_when_it_does_not_end_in_time(own_etcd: EmbeddedEtcd) -> None:
+    await own_etcd.stop(grace_s=0)
+    assert await own_etcd.wait() == -signal.SIGKILL
 
 
 def test_the_server_ends_with_the_context_even_when_that_fails(tmp_path: Path) -> None:
@@ -76,11 +78,11 @@ def test_the_server_ends_with_the_context_even_when_that_fails(tmp_path: Path) -
     assert pids
 
 
-def test_a_start_that_takes_too_long_leaves_no_process(tmp_path: Path) -> None:
+async def test_a_start_that_takes_too_long_leaves_no_process(tmp_path: Path) -> None:
     server = EmbeddedEtcd(tmp_path, binary=packaged("etcd"), start_timeout_s=0.01)
     with pytest.raises(EtcdNotStarted, match=r"was not healthy after 0\.01 s"):
-        run_async(server.start())
-    assert run_async(server.wait()) == -signal.SIGKILL
+        await server.start()
+    assert await server.wait() == -signal.SIGKILL
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(own_etcd: EmbeddedEtcd) -> None:
@@ -118,7 +120,7 @@ def _ends_within(pidfd: int, timeout_s: float) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
-def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
+async def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -126,7 +128,7 @@ def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
         choices = [[taken_port, free_ports(1)[0]], free_ports(2)]
         monkeypatch.setattr(embedded, "free_ports", lambda count: choices.pop(0))
         server = new_server(tmp_path)
-        run_async(server.start())
+        await server.start()
         try:
             assert not choices
             assert server.endpoint != f"127.0.0.1:{taken_port}"
@@ -135,28 +137,30 @@ def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
             server.kill()
 
 
-def test_a_server_that_answers_on_our_port_is_not_taken_for_ours(
+async def test_a_server_that_answers_on_our_port_is_not_taken_for_ours(
     own_etcd: EmbeddedEtcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port_of_another = int(own_etcd.endpoint.rpartition(":")[2])
     monkeypatch.setattr(embedded, "free_ports", lambda count: [port_of_another, free_ports(1)[0]])
     with pytest.raises(EtcdNotStarted, match="address already in use"):
-        run_async(new_server(tmp_path / "second").start())
+        await new_server(tmp_path / "second").start()
 
 
-def test_the_servers_last_words_are_in_the_error(tmp_path: Path) -> None:
+async def test_the_servers_last_words_are_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a directory")
     server = new_server(tmp_path)
     with pytest.raises(EtcdNotStarted, match=r"ended with code 1(.|\n)*store(.|\n)*not a directory"):
-        run_async(server.start())
+        await server.start()
 
 
-def test_the_users_own_etcd_variables_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_users_own_etcd_variables_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ETCD_LISTEN_CLIENT_URLS", "not a url")
     monkeypatch.setenv("ETCD_DATA_DIR", "/nonexistent")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     server = new_server(tmp_path)
-    run_async(server.start())
+    await server.start()
     server.kill()
 
 

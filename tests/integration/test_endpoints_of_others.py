@@ -12,7 +12,6 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import Etcd, EtcdUnavailable, follow
 from tests.support.etcd import each_release, every_release
-from tests.support.streams import run_with_streams
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -60,46 +59,38 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
         (says_nothing, "it takes the connection and says nothing: it hangs, or is not etcd"),
     ],
 )
-def test_what_listens_there_but_is_not_etcd_is_told(serve: Serve, told: str) -> None:
-    async def main() -> None:
-        async with listening(serve) as endpoint, Etcd([endpoint]) as client:
-            for ask in (client.get("/key"), client.put("/key", b""), client.grant(10)):
-                with pytest.raises(EtcdUnavailable, match=told) as caught:
-                    await ask
-                assert endpoint in str(caught.value)
-
-    run_with_streams(main(), timeout_s=15)
+@pytest.mark.timeout_s(15)
+async def test_what_listens_there_but_is_not_etcd_is_told(serve: Serve, told: str) -> None:
+    async with listening(serve) as endpoint, Etcd([endpoint]) as client:
+        for ask in (client.get("/key"), client.put("/key", b""), client.grant(10)):
+            with pytest.raises(EtcdUnavailable, match=told) as caught:
+                await ask
+            assert endpoint in str(caught.value)
 
 
-def test_a_name_that_resolves_to_nothing_is_told_and_nothing_was_sent() -> None:
-    async def main() -> None:
-        async with Etcd(["no-such-host.invalid:2379"]) as client:
-            for ask in (client.get("/key"), client.put("/key", b"")):
-                with pytest.raises(EtcdUnavailable, match="no address is known under its name"):
-                    await ask
-
-    run_with_streams(main())
+async def test_a_name_that_resolves_to_nothing_is_told_and_nothing_was_sent() -> None:
+    async with Etcd(["no-such-host.invalid:2379"]) as client:
+        for ask in (client.get("/key"), client.put("/key", b"")):
+            with pytest.raises(EtcdUnavailable, match="no address is known under its name"):
+                await ask
 
 
 @every_release("etcd")
-def test_where_one_endpoint_is_wrong_the_others_are_used(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with (
-            listening(speaks_http) as not_etcd,
-            Etcd(
-                ["no-such-host.invalid:2379", not_etcd, etcd.endpoint.replace("127.0.0.1", "localhost")]
-            ) as client,
-        ):
-            await client.put(f"/{namespace}/key", b"1")
-            found = await client.get(f"/{namespace}/key")
-            assert found is not None
-            assert found.value == b"1"
-
-    run_with_streams(main())
+async def test_where_one_endpoint_is_wrong_the_others_are_used(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async with (
+        listening(speaks_http) as not_etcd,
+        Etcd(
+            ["no-such-host.invalid:2379", not_etcd, etcd.endpoint.replace("127.0.0.1", "localhost")]
+        ) as client,
+    ):
+        await client.put(f"/{namespace}/key", b"1")
+        found = await client.get(f"/{namespace}/key")
+        assert found is not None
+        assert found.value == b"1"
 
 
 @pytest.mark.parametrize("gateway", each_release())
-def test_through_etcds_own_gateway_everything_works_and_outlives_a_restart_of_etcd(
+async def test_through_etcds_own_gateway_everything_works_and_outlives_a_restart_of_etcd(
     own_etcd: EmbeddedEtcd, tmp_path: Path, gateway: Path
 ) -> None:
     """A gateway is a proxy for TCP: one address on each machine, and the members behind it."""
@@ -111,7 +102,7 @@ def test_through_etcds_own_gateway_everything_works_and_outlives_a_restart_of_et
     log = (tmp_path / "gateway.log").open("wb")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    async def main() -> None:
+    try:
         async with Etcd([f"127.0.0.1:{port}"]) as client:
             await answered(client)
             lease_id, _ = await client.grant(60)
@@ -125,9 +116,6 @@ def test_through_etcds_own_gateway_everything_works_and_outlives_a_restart_of_et
                 assert await client.keep_alive(lease_id, timeout_s=5.0) == 60
                 await client.delete("/g/key")
                 assert (await anext(batches)).events[0].now is None
-
-    try:
-        run_with_streams(main())
     finally:
         process.kill()
         process.wait()

@@ -10,7 +10,6 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import AmbiguousWrite, Delete, Etcd, EtcdUnavailable, Get, Put, created_at
 from tests.support.cuttable import Cuttable
-from tests.support.streams import run_with_streams
 
 WITHIN_S = 1.0
 SLACK_S = 0.5
@@ -42,19 +41,16 @@ async def _revoke(client: Etcd, key: str, created: int, lease_id: int) -> None:
 
 
 @pytest.mark.parametrize("end", [_delete_what_was_created, _revoke])
-def test_what_may_be_done_twice_is_done_in_time_though_the_first_endpoint_says_nothing(
+async def test_what_may_be_done_twice_is_done_in_time_though_the_first_endpoint_says_nothing(
     etcd: EmbeddedEtcd, namespace: str, end: Callable[[Etcd, str, int, int], Awaitable[None]]
 ) -> None:
-    async def main() -> None:
-        async with two_ways(etcd) as (client, first, _), Etcd([etcd.endpoint]) as outside:
-            lease_id, _ = await outside.grant(60)
-            created = await outside.put(f"/{namespace}", b"", lease=lease_id)
-            first.cut()
-            async with asyncio.timeout(WITHIN_S):
-                await end(client, f"/{namespace}", created, lease_id)
-            assert await outside.get(f"/{namespace}") is None
-
-    run_with_streams(main())
+    async with two_ways(etcd) as (client, first, _), Etcd([etcd.endpoint]) as outside:
+        lease_id, _ = await outside.grant(60)
+        created = await outside.put(f"/{namespace}", b"", lease=lease_id)
+        first.cut()
+        async with asyncio.timeout(WITHIN_S):
+            await end(client, f"/{namespace}", created, lease_id)
+        assert await outside.get(f"/{namespace}") is None
 
 
 async def _read(client: Etcd) -> None:
@@ -82,36 +78,30 @@ async def _delete(client: Etcd) -> None:
         (_delete, AmbiguousWrite, WITHIN_S / 2),
     ],
 )
-def test_when_nobody_answers_it_is_over_in_time(
+async def test_when_nobody_answers_it_is_over_in_time(
     etcd: EmbeddedEtcd, use: Callable[[Etcd], Awaitable[None]], error: type[Exception], took_s: float
 ) -> None:
-    async def main() -> None:
-        async with two_ways(etcd) as (client, first, second):
-            first.cut()
-            second.cut()
-            began_at = time.monotonic()
-            with pytest.raises(error):
-                await use(client)
-            assert took_s - 0.1 <= time.monotonic() - began_at < took_s + SLACK_S
-
-    run_with_streams(main())
+    async with two_ways(etcd) as (client, first, second):
+        first.cut()
+        second.cut()
+        began_at = time.monotonic()
+        with pytest.raises(error):
+            await use(client)
+        assert took_s - 0.1 <= time.monotonic() - began_at < took_s + SLACK_S
 
 
-def test_a_write_that_may_be_done_twice_is_ambiguous_once_one_try_got_no_answer(
+async def test_a_write_that_may_be_done_twice_is_ambiguous_once_one_try_got_no_answer(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
     """Though the endpoint of the other one surely did nothing."""
     key = f"/{namespace}"
 
-    async def main() -> None:
-        async with two_ways(etcd) as (client, first, second), Etcd([etcd.endpoint]) as outside:
-            await second.refuse()
-            first.cut(requests=False)
-            with pytest.raises(AmbiguousWrite, match=first.endpoint):
-                await client.txn((), [Put(key, b"done")], repeatable=True, within_s=WITHIN_S)
-            found = await outside.get(key)
-            assert found is not None
-            assert found.value == b"done"
-            await second.accept()
-
-    run_with_streams(main())
+    async with two_ways(etcd) as (client, first, second), Etcd([etcd.endpoint]) as outside:
+        await second.refuse()
+        first.cut(requests=False)
+        with pytest.raises(AmbiguousWrite, match=first.endpoint):
+            await client.txn((), [Put(key, b"done")], repeatable=True, within_s=WITHIN_S)
+        found = await outside.get(key)
+        assert found is not None
+        assert found.value == b"done"
+        await second.accept()

@@ -23,7 +23,6 @@ from leaderjob.etcd import (
 from leaderjob.etcd.stream import stream
 from tests.support.backups import Backup
 from tests.support.cuttable import Cuttable
-from tests.support.streams import run_with_streams
 
 
 @asynccontextmanager
@@ -45,89 +44,74 @@ def nobody() -> str:
     return f"127.0.0.1:{free_ports(1)[0]}"
 
 
-def test_a_read_fails_over_to_the_second_endpoint_when_the_first_dies(
+async def test_a_read_fails_over_to_the_second_endpoint_when_the_first_dies(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
-    async def main() -> None:
-        async with Cuttable(etcd.endpoint) as first, Etcd([first.endpoint, etcd.endpoint]) as client:
-            await client.put(f"/{namespace}", b"here")
-            assert first.connections == 1
-            await first.refuse()
-            found = await client.get(f"/{namespace}")
-            assert found is not None
-            assert found.value == b"here"
-
-    run_with_streams(main())
+    async with Cuttable(etcd.endpoint) as first, Etcd([first.endpoint, etcd.endpoint]) as client:
+        await client.put(f"/{namespace}", b"here")
+        assert first.connections == 1
+        await first.refuse()
+        found = await client.get(f"/{namespace}")
+        assert found is not None
+        assert found.value == b"here"
 
 
-def test_a_read_fails_over_when_the_first_endpoint_answers_nothing(
+async def test_a_read_fails_over_when_the_first_endpoint_answers_nothing(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as first,
-            Etcd([first.endpoint, etcd.endpoint], call_timeout_s=0.3) as client,
-        ):
-            await client.put(f"/{namespace}", b"here")
-            first.cut()
-            assert await client.get(f"/{namespace}") is not None
-
-    run_with_streams(main())
+    async with (
+        Cuttable(etcd.endpoint) as first,
+        Etcd([first.endpoint, etcd.endpoint], call_timeout_s=0.3) as client,
+    ):
+        await client.put(f"/{namespace}", b"here")
+        first.cut()
+        assert await client.get(f"/{namespace}") is not None
 
 
-def test_a_write_that_surely_was_not_sent_is_sent_to_the_next_endpoint(
+async def test_a_write_that_surely_was_not_sent_is_sent_to_the_next_endpoint(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
-    async def main() -> None:
-        async with Etcd([nobody(), etcd.endpoint]) as client:
-            await client.put(f"/{namespace}", b"once")
-            found = await client.get(f"/{namespace}")
-            assert found is not None
-            assert (found.value, found.version) == (b"once", 1)
-
-    run_with_streams(main())
+    async with Etcd([nobody(), etcd.endpoint]) as client:
+        await client.put(f"/{namespace}", b"once")
+        found = await client.get(f"/{namespace}")
+        assert found is not None
+        assert (found.value, found.version) == (b"once", 1)
 
 
 @pytest.mark.parametrize("how", ["times out", "is reset"])
-def test_a_write_whose_answer_is_lost_is_ambiguous_and_may_be_done(
+async def test_a_write_whose_answer_is_lost_is_ambiguous_and_may_be_done(
     etcd: EmbeddedEtcd, namespace: str, how: str
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            through(proxy, call_timeout_s=0.5) as client,
-            Etcd([etcd.endpoint]) as outside,
-        ):
-            proxy.cut(requests=False)
-            write = asyncio.ensure_future(client.put(f"/{namespace}", b"done"))
-            await until_written(outside, f"/{namespace}")
-            if how == "is reset":
-                proxy.reset()
-            with pytest.raises(AmbiguousWrite, match="may or may not be done"):
-                await write
-            found = await outside.get(f"/{namespace}")
-            assert found is not None
-            assert (found.value, found.version) == (b"done", 1)
-
-    run_with_streams(main())
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        through(proxy, call_timeout_s=0.5) as client,
+        Etcd([etcd.endpoint]) as outside,
+    ):
+        proxy.cut(requests=False)
+        write = asyncio.ensure_future(client.put(f"/{namespace}", b"done"))
+        await until_written(outside, f"/{namespace}")
+        if how == "is reset":
+            proxy.reset()
+        with pytest.raises(AmbiguousWrite, match="may or may not be done"):
+            await write
+        found = await outside.get(f"/{namespace}")
+        assert found is not None
+        assert (found.value, found.version) == (b"done", 1)
 
 
-def test_a_write_that_is_lost_on_its_way_is_ambiguous_too_and_not_done(
+async def test_a_write_that_is_lost_on_its_way_is_ambiguous_too_and_not_done(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            through(proxy, call_timeout_s=0.3) as client,
-            Etcd([etcd.endpoint]) as outside,
-        ):
-            proxy.cut(answers=False)
-            with pytest.raises(AmbiguousWrite):
-                await client.put(f"/{namespace}", b"lost")
-            proxy.reset()
-            assert await outside.get(f"/{namespace}") is None
-
-    run_with_streams(main())
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        through(proxy, call_timeout_s=0.3) as client,
+        Etcd([etcd.endpoint]) as outside,
+    ):
+        proxy.cut(answers=False)
+        with pytest.raises(AmbiguousWrite):
+            await client.put(f"/{namespace}", b"lost")
+        proxy.reset()
+        assert await outside.get(f"/{namespace}") is None
 
 
 @asynccontextmanager
@@ -153,38 +137,32 @@ async def aborting(code: grpc.StatusCode) -> AsyncIterator[str]:
         await server.stop(None)
 
 
-def test_a_write_that_ends_in_an_internal_error_is_ambiguous_and_a_read_is_not() -> None:
+async def test_a_write_that_ends_in_an_internal_error_is_ambiguous_and_a_read_is_not() -> None:
     """A stream that a proxy breaks in the middle can end so; that nothing was written is not known."""
 
-    async def main() -> None:
-        async with aborting(grpc.StatusCode.INTERNAL) as endpoint, Etcd([endpoint]) as client:
-            with pytest.raises(AmbiguousWrite):
-                await client.put("/key", b"")
-            with pytest.raises(EtcdUnavailable, match="does not answer as etcd does"):
-                await client.get("/key")
-
-    run_with_streams(main())
+    async with aborting(grpc.StatusCode.INTERNAL) as endpoint, Etcd([endpoint]) as client:
+        with pytest.raises(AmbiguousWrite):
+            await client.put("/key", b"")
+        with pytest.raises(EtcdUnavailable, match="does not answer as etcd does"):
+            await client.get("/key")
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED])
-def test_where_an_endpoint_does_not_answer_as_etcd_does_the_next_one_is_asked(
+async def test_where_an_endpoint_does_not_answer_as_etcd_does_the_next_one_is_asked(
     etcd: EmbeddedEtcd, namespace: str, code: grpc.StatusCode
 ) -> None:
-    async def main() -> None:
-        async with aborting(code) as endpoint:
-            async with Etcd([endpoint, etcd.endpoint]) as client:
-                assert await client.get(f"/{namespace}") is None
-            async with Etcd([endpoint, etcd.endpoint]) as client:
-                lease_id, _ = await client.grant(30)
-                await client.revoke(lease_id)
-            async with Etcd([endpoint, etcd.endpoint]) as client:
-                if code is grpc.StatusCode.INTERNAL:
-                    with pytest.raises(AmbiguousWrite):
-                        await client.put(f"/{namespace}", b"")
-                else:
+    async with aborting(code) as endpoint:
+        async with Etcd([endpoint, etcd.endpoint]) as client:
+            assert await client.get(f"/{namespace}") is None
+        async with Etcd([endpoint, etcd.endpoint]) as client:
+            lease_id, _ = await client.grant(30)
+            await client.revoke(lease_id)
+        async with Etcd([endpoint, etcd.endpoint]) as client:
+            if code is grpc.StatusCode.INTERNAL:
+                with pytest.raises(AmbiguousWrite):
                     await client.put(f"/{namespace}", b"")
-
-    run_with_streams(main())
+            else:
+                await client.put(f"/{namespace}", b"")
 
 
 Use = Callable[[Etcd, int], Awaitable[object]]
@@ -203,7 +181,7 @@ async def _watch(client: Etcd, _: int) -> None:
         raise AssertionError(f"the other cluster's history was handed out: {batch}")
 
 
-def test_another_cluster_behind_the_second_endpoint_is_refused_in_whatever_is_asked_of_it(
+async def test_another_cluster_behind_the_second_endpoint_is_refused_in_whatever_is_asked_of_it(
     etcd: EmbeddedEtcd, own_etcd: EmbeddedEtcd
 ) -> None:
     async def refused(use: Use) -> None:
@@ -217,96 +195,81 @@ def test_another_cluster_behind_the_second_endpoint_is_refused_in_whatever_is_as
             await proxy.accept()
             await client.revoke(lease_id)
 
-    async def main() -> None:
-        async with Etcd([own_etcd.endpoint]) as stranger:
-            await stranger.put("/key", b"of another world")
-        for use in (_get, _keep_alive, _watch):
-            await refused(use)
-
-    run_with_streams(main())
+    async with Etcd([own_etcd.endpoint]) as stranger:
+        await stranger.put("/key", b"of another world")
+    for use in (_get, _keep_alive, _watch):
+        await refused(use)
 
 
-def test_an_unreachable_etcd_is_an_error_that_names_the_endpoints_and_says_what_to_do() -> None:
+async def test_an_unreachable_etcd_is_an_error_that_names_the_endpoints_and_says_what_to_do() -> None:
     one, other = nobody(), nobody()
 
-    async def main() -> None:
-        async with Etcd([one, other]) as client:
-            with pytest.raises(EtcdUnavailable) as caught:
-                await client.put("/key", b"")
-        message = str(caught.value)
-        assert one in message
-        assert other in message
-        assert "connection refused" in message
-        assert "Check that it runs" in message
-        assert caught.value.exit_code == 3
-
-    run_with_streams(main())
+    async with Etcd([one, other]) as client:
+        with pytest.raises(EtcdUnavailable) as caught:
+            await client.put("/key", b"")
+    message = str(caught.value)
+    assert one in message
+    assert other in message
+    assert "connection refused" in message
+    assert "Check that it runs" in message
+    assert caught.value.exit_code == 3
 
 
-def test_a_keepalive_that_is_not_answered_moves_on_to_the_next_endpoint(etcd: EmbeddedEtcd) -> None:
-    async def main() -> None:
-        async with Cuttable(etcd.endpoint) as first, Etcd([first.endpoint, etcd.endpoint]) as client:
-            lease_id, _ = await client.grant(30)
-            first.cut()
-            with pytest.raises(EtcdUnavailable, match="no answer to a keepalive"):
-                await client.keep_alive(lease_id, timeout_s=0.2)
-            assert await client.keep_alive(lease_id, timeout_s=1.0) == 30
-            await client.revoke(lease_id)
-
-    run_with_streams(main())
+async def test_a_keepalive_that_is_not_answered_moves_on_to_the_next_endpoint(etcd: EmbeddedEtcd) -> None:
+    async with Cuttable(etcd.endpoint) as first, Etcd([first.endpoint, etcd.endpoint]) as client:
+        lease_id, _ = await client.grant(30)
+        first.cut()
+        with pytest.raises(EtcdUnavailable, match="no answer to a keepalive"):
+            await client.keep_alive(lease_id, timeout_s=0.2)
+        assert await client.keep_alive(lease_id, timeout_s=1.0) == 30
+        await client.revoke(lease_id)
 
 
-def test_a_store_that_was_restored_from_an_older_backup_is_sent_nothing_more(
+async def test_a_store_that_was_restored_from_an_older_backup_is_sent_nothing_more(
     own_etcd: EmbeddedEtcd, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with Etcd([own_etcd.endpoint]) as client:
-            await client.put("/key", b"1")
-            backup = Backup(own_etcd, tmp_path / "backup")
-            await backup.take()
-            newest = await client.put("/key", b"2")
-            await backup.restore()
-            with pytest.raises(HistoryWentBack) as caught:
-                await client.get("/key")
-            assert (caught.value.found, caught.value.known) == (newest - 1, newest)
-            with pytest.raises(HistoryWentBack):
-                await client.put("/key", b"3")
-            client.connection.accept_store()
-            found = await client.get("/key")
-            assert found is not None
-            assert (found.value, found.mod_revision) == (b"1", newest - 1)
-
-    run_with_streams(main())
+    async with Etcd([own_etcd.endpoint]) as client:
+        await client.put("/key", b"1")
+        backup = Backup(own_etcd, tmp_path / "backup")
+        await backup.take()
+        newest = await client.put("/key", b"2")
+        await backup.restore()
+        with pytest.raises(HistoryWentBack) as caught:
+            await client.get("/key")
+        assert (caught.value.found, caught.value.known) == (newest - 1, newest)
+        with pytest.raises(HistoryWentBack):
+            await client.put("/key", b"3")
+        client.connection.accept_store()
+        found = await client.get("/key")
+        assert found is not None
+        assert (found.value, found.mod_revision) == (b"1", newest - 1)
 
 
 @pytest.mark.parametrize("passed", [False, True])
-def test_a_prefix_is_followed_on_in_a_store_that_lost_the_revision_it_waits_for(
+async def test_a_prefix_is_followed_on_in_a_store_that_lost_the_revision_it_waits_for(
     own_etcd: EmbeddedEtcd, tmp_path: Path, passed: bool
 ) -> None:
     """The watch that was under way asks for a revision which is to come: it hears nothing until then. Where the
     restored store has ``passed`` that one already, it is not told either of what came before."""
 
-    async def main() -> None:
-        async with Etcd([own_etcd.endpoint]) as client, Etcd([own_etcd.endpoint]) as other:
-            await client.put("/prefix/kept", b"")
-            backup = Backup(own_etcd, tmp_path / "backup")
-            await backup.take()
-            for number in range(100):
-                await client.put("/prefix/lost", str(number).encode())
-            async with aclosing(follow(client, "/prefix/", look_again_s=0.2)) as batches:
-                assert {event.key for event in (await anext(batches)).events} == {
-                    "/prefix/kept",
-                    "/prefix/lost",
-                }
-                await backup.restore()
-                await other.put("/prefix/new", b"")
-                for _ in range(150 if passed else 0):
-                    await other.put("/elsewhere", b"")
-                client.connection.accept_store()
-                events = (await anext(batches)).events
-            assert [(event.kind, event.key) for event in events] == [
-                (EventKind.DELETED, "/prefix/lost"),
-                (EventKind.CREATED, "/prefix/new"),
-            ]
-
-    run_with_streams(main())
+    async with Etcd([own_etcd.endpoint]) as client, Etcd([own_etcd.endpoint]) as other:
+        await client.put("/prefix/kept", b"")
+        backup = Backup(own_etcd, tmp_path / "backup")
+        await backup.take()
+        for number in range(100):
+            await client.put("/prefix/lost", str(number).encode())
+        async with aclosing(follow(client, "/prefix/", look_again_s=0.2)) as batches:
+            assert {event.key for event in (await anext(batches)).events} == {
+                "/prefix/kept",
+                "/prefix/lost",
+            }
+            await backup.restore()
+            await other.put("/prefix/new", b"")
+            for _ in range(150 if passed else 0):
+                await other.put("/elsewhere", b"")
+            client.connection.accept_store()
+            events = (await anext(batches)).events
+        assert [(event.kind, event.key) for event in events] == [
+            (EventKind.DELETED, "/prefix/lost"),
+            (EventKind.CREATED, "/prefix/new"),
+        ]

@@ -9,7 +9,6 @@ import pytest
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import AmbiguousWrite, Compare, Etcd, Get, Op, Put, Transaction, TxnResult, transaction
 from leaderjob.etcd.rpc import rpc
-from tests.support.streams import run_with_streams
 from tests.support.unanswered import Fate, Unanswered
 
 
@@ -69,152 +68,137 @@ async def scene(etcd: EmbeddedEtcd, namespace: str, fate: Fate) -> AsyncIterator
 
 
 @pytest.mark.parametrize("receipt", [False, True])
-def test_a_commit_that_a_new_key_kept_back_may_land_once_that_key_is_gone(
+async def test_a_commit_that_a_new_key_kept_back_may_land_once_that_key_is_gone(
     etcd: EmbeddedEtcd, namespace: str, receipt: bool
 ) -> None:
     """An absent key comes back to being absent, so its creation does not settle that nothing was done."""
 
-    async def main() -> None:
-        async with scene(etcd, namespace, "later") as it:
-            it.client.meanwhile, it.client.once_refused = it.lock, it.unlock_and_deliver
+    async with scene(etcd, namespace, "later") as it:
+        it.client.meanwhile, it.client.once_refused = it.lock, it.unlock_and_deliver
 
-            async def body(t: Transaction) -> None:
-                assert await t.get(f"{it.root}lock") is None
-                await it.count_up(t)
-                if receipt:
-                    await t.create(f"{it.root}entry", b"")
-
+        async def body(t: Transaction) -> None:
+            assert await t.get(f"{it.root}lock") is None
+            await it.count_up(t)
             if receipt:
-                await transaction(it.client, body)
-            else:
-                with pytest.raises(AmbiguousWrite):
-                    await transaction(it.client, body)
-            assert await it.count() == 1
-
-    run_with_streams(main())
-
-
-def test_what_is_kept_back_by_a_key_that_stays_is_not_known_in_time(
-    etcd: EmbeddedEtcd, namespace: str
-) -> None:
-    async def main() -> None:
-        async with scene(etcd, namespace, "later") as it:
-            it.client.meanwhile = it.lock
-
-            async def body(t: Transaction) -> None:
-                await t.get(f"{it.root}lock")
-                await it.count_up(t)
                 await t.create(f"{it.root}entry", b"")
 
+        if receipt:
+            await transaction(it.client, body)
+        else:
             with pytest.raises(AmbiguousWrite):
-                await transaction(it.client, body, timeout_s=0.3)
-            assert await it.count() == 0
+                await transaction(it.client, body)
+        assert await it.count() == 1
 
-    run_with_streams(main())
+
+async def test_what_is_kept_back_by_a_key_that_stays_is_not_known_in_time(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async with scene(etcd, namespace, "later") as it:
+        it.client.meanwhile = it.lock
+
+        async def body(t: Transaction) -> None:
+            await t.get(f"{it.root}lock")
+            await it.count_up(t)
+            await t.create(f"{it.root}entry", b"")
+
+        with pytest.raises(AmbiguousWrite):
+            await transaction(it.client, body, timeout_s=0.3)
+        assert await it.count() == 0
 
 
 @pytest.mark.parametrize("fate", ["done", "never"])
-def test_a_key_that_was_there_before_is_no_receipt(etcd: EmbeddedEtcd, namespace: str, fate: Fate) -> None:
-    async def main() -> None:
-        async with scene(etcd, namespace, fate) as it:
-            await it.outside.put(f"{it.root}entry", b"old")
+async def test_a_key_that_was_there_before_is_no_receipt(
+    etcd: EmbeddedEtcd, namespace: str, fate: Fate
+) -> None:
+    async with scene(etcd, namespace, fate) as it:
+        await it.outside.put(f"{it.root}entry", b"old")
 
-            async def body(t: Transaction) -> None:
-                await it.count_up(t)
-                t.delete(f"{it.root}entry")
-                await t.create(f"{it.root}entry", b"new")
+        async def body(t: Transaction) -> None:
+            await it.count_up(t)
+            t.delete(f"{it.root}entry")
+            await t.create(f"{it.root}entry", b"new")
 
-            async def others() -> None:
-                await it.outside.put(f"{it.root}count", b"50")
+        async def others() -> None:
+            await it.outside.put(f"{it.root}count", b"50")
 
-            it.client.meanwhile = others
-            if fate == "never":
-                await transaction(it.client, body)
-                assert await it.count() == 51
-                entry = await it.outside.get(f"{it.root}entry")
-                assert entry is not None
-                assert entry.value == b"new"
-            else:
-                with pytest.raises(AmbiguousWrite):
-                    await transaction(it.client, body)
-                assert await it.count() == 50
-
-    run_with_streams(main())
-
-
-def test_a_key_that_the_transaction_deletes_again_is_no_receipt(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with scene(etcd, namespace, "done") as it:
-
-            async def body(t: Transaction) -> None:
-                await it.count_up(t)
-                await t.create(f"{it.root}entry", b"")
-                t.delete(f"{it.root}entry")
-
+        it.client.meanwhile = others
+        if fate == "never":
+            await transaction(it.client, body)
+            assert await it.count() == 51
+            entry = await it.outside.get(f"{it.root}entry")
+            assert entry is not None
+            assert entry.value == b"new"
+        else:
             with pytest.raises(AmbiguousWrite):
                 await transaction(it.client, body)
-            assert await it.count() == 1
+            assert await it.count() == 50
 
-    run_with_streams(main())
+
+async def test_a_key_that_the_transaction_deletes_again_is_no_receipt(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async with scene(etcd, namespace, "done") as it:
+
+        async def body(t: Transaction) -> None:
+            await it.count_up(t)
+            await t.create(f"{it.root}entry", b"")
+            t.delete(f"{it.root}entry")
+
+        with pytest.raises(AmbiguousWrite):
+            await transaction(it.client, body)
+        assert await it.count() == 1
 
 
 @pytest.mark.parametrize("leased", [False, True])
-def test_a_commit_of_nothing_but_new_keys_is_not_sent_again(
+async def test_a_commit_of_nothing_but_new_keys_is_not_sent_again(
     etcd: EmbeddedEtcd, namespace: str, leased: bool
 ) -> None:
     """Done, and consumed by somebody else, it would find everything as it was, and be done twice."""
 
-    async def main() -> None:
-        async with scene(etcd, namespace, "done") as it:
-            order = f"{it.root}order"
-            lease = (await it.outside.grant(60))[0] if leased else 0
-            it.client.meanwhile = lambda: it.outside.delete(order)
+    async with scene(etcd, namespace, "done") as it:
+        order = f"{it.root}order"
+        lease = (await it.outside.grant(60))[0] if leased else 0
+        it.client.meanwhile = lambda: it.outside.delete(order)
 
-            async def body(t: Transaction) -> None:
-                if leased:
-                    await t.create(order, b"", lease=lease)
-                elif await t.get(order) is None:
-                    t.put(order, b"")
+        async def body(t: Transaction) -> None:
+            if leased:
+                await t.create(order, b"", lease=lease)
+            elif await t.get(order) is None:
+                t.put(order, b"")
 
-            with pytest.raises(AmbiguousWrite):
-                await transaction(it.client, body)
-            assert await it.outside.get(order) is None
-
-    run_with_streams(main())
+        with pytest.raises(AmbiguousWrite):
+            await transaction(it.client, body)
+        assert await it.outside.get(order) is None
 
 
-def test_a_refusal_for_want_of_space_does_not_say_that_nothing_was_written(own_etcd: EmbeddedEtcd) -> None:
-    async def main() -> None:
-        async with scene(own_etcd, "ns", "done") as it:
+async def test_a_refusal_for_want_of_space_does_not_say_that_nothing_was_written(
+    own_etcd: EmbeddedEtcd,
+) -> None:
+    async with scene(own_etcd, "ns", "done") as it:
 
-            async def raise_alarm() -> None:
-                request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, alarm=rpc.NOSPACE)
-                async with Etcd([own_etcd.endpoint]) as operator:
-                    await operator.connection.call(
-                        lambda stubs: stubs.maintenance.Alarm, request, repeatable=True, linearizable=False
-                    )
+        async def raise_alarm() -> None:
+            request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, alarm=rpc.NOSPACE)
+            async with Etcd([own_etcd.endpoint]) as operator:
+                await operator.connection.call(
+                    lambda stubs: stubs.maintenance.Alarm, request, repeatable=True, linearizable=False
+                )
 
-            it.client.meanwhile = raise_alarm
-            with pytest.raises(AmbiguousWrite):
-                await transaction(it.client, it.count_up, timeout_s=0.3)
-            assert await it.count() == 1
-
-    run_with_streams(main())
-
-
-def test_any_other_refusal_does_not_say_so_either(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with scene(etcd, namespace, "done") as it:
-            it.client.meanwhile = it.client.close
-            with pytest.raises(AmbiguousWrite) as caught:
-                await transaction(it.client, it.count_up)
-            assert "closed" in str(caught.value.__cause__)
-            assert await it.count() == 1
-
-    run_with_streams(main())
+        it.client.meanwhile = raise_alarm
+        with pytest.raises(AmbiguousWrite):
+            await transaction(it.client, it.count_up, timeout_s=0.3)
+        assert await it.count() == 1
 
 
-def test_reads_at_the_same_time_are_of_one_revision(etcd: EmbeddedEtcd, namespace: str) -> None:
+async def test_any_other_refusal_does_not_say_so_either(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async with scene(etcd, namespace, "done") as it:
+        it.client.meanwhile = it.client.close
+        with pytest.raises(AmbiguousWrite) as caught:
+            await transaction(it.client, it.count_up)
+        assert "closed" in str(caught.value.__cause__)
+        assert await it.count() == 1
+
+
+async def test_reads_at_the_same_time_are_of_one_revision(etcd: EmbeddedEtcd, namespace: str) -> None:
     one_after_the_other = asyncio.Lock()
 
     class Changing(Etcd):
@@ -241,9 +225,6 @@ def test_reads_at_the_same_time_are_of_one_revision(etcd: EmbeddedEtcd, namespac
     async def read(t: Transaction) -> list[bytes | None]:
         return await asyncio.gather(*(t.get(f"/{namespace}/{name}") for name in "abca"))
 
-    async def main() -> None:
-        async with Changing([etcd.endpoint]) as client:
-            await client.txn((), [Get("/any")])
-            assert await transaction(client, read) == [b"1"] * 4
-
-    run_with_streams(main())
+    async with Changing([etcd.endpoint]) as client:
+        await client.txn((), [Get("/any")])
+        assert await transaction(client, read) == [b"1"] * 4

@@ -30,17 +30,14 @@ def encrypted(tmp_path: Path, authority: Authority) -> Iterator[SecureEtcd]:
     yield from started(SecureEtcd(tmp_path / "etcd", authority.issue("server")))
 
 
-def test_both_sides_show_their_certificates(encrypted: SecureEtcd, authority: Authority) -> None:
-    async def main() -> None:
-        async with Etcd([encrypted.secure_endpoint], certificates=authority.issue("client")) as client:
-            await client.put("/key", b"secret")
-            found = await client.get("/key")
-            assert found is not None
-            assert found.value == b"secret"
-            lease_id, _ = await client.grant(10)
-            assert await client.keep_alive(lease_id, timeout_s=2.0) == 10
-
-    run_with_streams(main())
+async def test_both_sides_show_their_certificates(encrypted: SecureEtcd, authority: Authority) -> None:
+    async with Etcd([encrypted.secure_endpoint], certificates=authority.issue("client")) as client:
+        await client.put("/key", b"secret")
+        found = await client.get("/key")
+        assert found is not None
+        assert found.value == b"secret"
+        lease_id, _ = await client.grant(10)
+        assert await client.keep_alive(lease_id, timeout_s=2.0) == 10
 
 
 def refused(endpoint: str, certificates: CertificateFiles | None) -> str:
@@ -82,52 +79,47 @@ def test_whoever_encrypts_where_nobody_does_is_told_so(encrypted: SecureEtcd, au
     assert "does not speak TLS" in refused(encrypted.endpoint, authority.issue("client"))
 
 
-def test_renewed_certificates_are_used_without_a_restart(encrypted: SecureEtcd, tmp_path: Path) -> None:
+async def test_renewed_certificates_are_used_without_a_restart(encrypted: SecureEtcd, tmp_path: Path) -> None:
     """The server gets others, of another authority, and its clients are given theirs a moment later."""
     files = Authority(tmp_path / "authority").issue("client")
     renewed = tmp_path / "renewed"
 
-    async def main() -> None:
-        async with Etcd([encrypted.secure_endpoint], certificates=files) as client:
-            with pytest.raises(EtcdUnavailable):
-                await client.get("/key")
-            new = Authority(renewed)
-            server, ours = new.issue("server"), new.issue("client")
-            encrypted.kill()
-            move(server, tmp_path / "authority", "server")
-            move(ours, tmp_path / "authority", "client")
-            await encrypted.start()
-            await eventually(client)
-
-    run_with_streams(main())
+    async with Etcd([encrypted.secure_endpoint], certificates=files) as client:
+        with pytest.raises(EtcdUnavailable):
+            await client.get("/key")
+        new = Authority(renewed)
+        server, ours = new.issue("server"), new.issue("client")
+        encrypted.kill()
+        move(server, tmp_path / "authority", "server")
+        move(ours, tmp_path / "authority", "client")
+        await encrypted.start()
+        await eventually(client)
 
 
-def test_a_connection_with_former_certificates_is_closed_with_the_last_call_on_it(
+@pytest.mark.timeout_s(15)
+async def test_a_connection_with_former_certificates_is_closed_with_the_last_call_on_it(
     encrypted: SecureEtcd, authority: Authority
 ) -> None:
     async def until_connected(count: int) -> None:
         while connections_to(encrypted.secure_endpoint) != count:
             await asyncio.sleep(0.01)
 
-    async def main() -> None:
-        files = authority.issue("client")
-        async with Etcd([encrypted.secure_endpoint], certificates=files) as client:
-            async with aclosing(follow(client, "/")) as batches:
-                await anext(batches)
-                await client.put("/key", b"1")
-                await anext(batches)
-                await until_connected(1)
-                for _ in range(2):
-                    authority.issue("client")
-                    await client.connection.channels.renew()
-                    await client.put("/key", b"2")
-                    await anext(batches)
-                    # Of those between, there is none; the first one still has the watch.
-                    await until_connected(2)
+    files = authority.issue("client")
+    async with Etcd([encrypted.secure_endpoint], certificates=files) as client:
+        async with aclosing(follow(client, "/")) as batches:
+            await anext(batches)
+            await client.put("/key", b"1")
+            await anext(batches)
             await until_connected(1)
-            await client.get("/key")
-
-    run_with_streams(main(), timeout_s=15)
+            for _ in range(2):
+                authority.issue("client")
+                await client.connection.channels.renew()
+                await client.put("/key", b"2")
+                await anext(batches)
+                # Of those between, there is none; the first one still has the watch.
+                await until_connected(2)
+        await until_connected(1)
+        await client.get("/key")
 
 
 def connections_to(endpoint: str) -> int:

@@ -147,53 +147,48 @@ def test_the_changes_one_after_the_other_make_the_view(etcd: EmbeddedEtcd, histo
 
 
 @pytest.mark.parametrize("repair", ["repaired", "deleted"])
-def test_a_corrupt_value_is_quarantined_until_it_is_repaired_and_the_rest_goes_on(
+async def test_a_corrupt_value_is_quarantined_until_it_is_repaired_and_the_rest_goes_on(
     etcd: EmbeddedEtcd, namespace: str, repair: str
 ) -> None:
-    async def main() -> None:
-        keys = Keys(namespace)
-        async with Etcd([etcd.endpoint]) as client, running(Feed(client, keys)) as feed:
-            await feed.changed()
-            broken, sound = keys.member("broken"), keys.member("sound")
+    keys = Keys(namespace)
+    async with Etcd([etcd.endpoint]) as client, running(Feed(client, keys)) as feed:
+        await feed.changed()
+        broken, sound = keys.member("broken"), keys.member("sound")
+        await client.put(broken, member("broken").to_bytes())
+        await client.put(broken, b'{"replica": "broken"}')
+        revision = await client.put(sound, member("sound").to_bytes())
+        view = await feed.until(lambda view: view.revision >= revision)
+        assert list(view.members) == ["sound"]
+        assert list(view.quarantined) == [broken]
+        assert "incarnation" in view.quarantined[broken].reason
+        assert view.quarantined[broken].place.kind is Kind.MEMBER
+        if repair == "repaired":
             await client.put(broken, member("broken").to_bytes())
-            await client.put(broken, b'{"replica": "broken"}')
-            revision = await client.put(sound, member("sound").to_bytes())
-            view = await feed.until(lambda view: view.revision >= revision)
-            assert list(view.members) == ["sound"]
-            assert list(view.quarantined) == [broken]
-            assert "incarnation" in view.quarantined[broken].reason
-            assert view.quarantined[broken].place.kind is Kind.MEMBER
-            if repair == "repaired":
-                await client.put(broken, member("broken").to_bytes())
-            else:
-                await client.delete(broken)
-            view = await feed.until(lambda view: not view.quarantined)
-            assert sorted(view.members) == (["broken", "sound"] if repair == "repaired" else ["sound"])
-
-    run_with_streams(main())
+        else:
+            await client.delete(broken)
+        view = await feed.until(lambda view: not view.quarantined)
+        assert sorted(view.members) == (["broken", "sound"] if repair == "repaired" else ["sound"])
 
 
-def test_the_feed_begins_once_etcd_is_there(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        keys = Keys(namespace)
-        async with (
-            Etcd([etcd.endpoint]) as outside,
-            Cuttable(etcd.endpoint) as proxy,
-            Etcd([proxy.endpoint]) as client,
-        ):
-            await outside.put(keys.member("a"), member("a").to_bytes())
-            await proxy.refuse()
-            async with running(Feed(client, keys)) as feed:
-                await feed.changed(timeout_s=0.2)
-                assert not feed.view.members
-                await proxy.accept()
-                view = await feed.until(lambda view: bool(view.members))
-                assert list(view.members) == ["a"]
-
-    run_with_streams(main())
+async def test_the_feed_begins_once_etcd_is_there(etcd: EmbeddedEtcd, namespace: str) -> None:
+    keys = Keys(namespace)
+    async with (
+        Etcd([etcd.endpoint]) as outside,
+        Cuttable(etcd.endpoint) as proxy,
+        Etcd([proxy.endpoint]) as client,
+    ):
+        await outside.put(keys.member("a"), member("a").to_bytes())
+        await proxy.refuse()
+        async with running(Feed(client, keys)) as feed:
+            await feed.changed(timeout_s=0.2)
+            assert not feed.view.members
+            await proxy.accept()
+            view = await feed.until(lambda view: bool(view.members))
+            assert list(view.members) == ["a"]
 
 
-def test_the_story_of_a_handover_is_that_one_leader_is_lost_and_then_another_elected(
+@pytest.mark.timeout_s(10)
+async def test_the_story_of_a_handover_is_that_one_leader_is_lost_and_then_another_elected(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
     def candidate(replica: str, *, leads: bool) -> bytes:
@@ -201,53 +196,49 @@ def test_the_story_of_a_handover_is_that_one_leader_is_lost_and_then_another_ele
             replica=replica, incarnation="1", addresses={}, since=NOW, leading_since=NOW if leads else None
         ).to_bytes()
 
-    async def main() -> None:
-        keys = Keys(namespace)
-        place = Place(etcd.endpoint, namespace)
-        place.prefix = keys.election
-        story = asyncio.Queue[dict[str, Any]]()
+    keys = Keys(namespace)
+    place = Place(etcd.endpoint, namespace)
+    place.prefix = keys.election
+    story = asyncio.Queue[dict[str, Any]]()
 
-        async def follow_story() -> None:
-            view, narrator = View(), Narrator()
-            async with Etcd([etcd.endpoint]) as client, aclosing(read_feed(client, keys, view)) as batches:
-                async for batch in batches:
-                    for event in narrator.tell(batch, view):
-                        story.put_nowait(event)
+    async def follow_story() -> None:
+        view, narrator = View(), Narrator()
+        async with Etcd([etcd.endpoint]) as client, aclosing(read_feed(client, keys, view)) as batches:
+            async for batch in batches:
+                for event in narrator.tell(batch, view):
+                    story.put_nowait(event)
 
-        async def told() -> tuple[str, str, int]:
-            event = await story.get()
-            return event["event"], event["replica"], event["token"]
+    async def told() -> tuple[str, str, int]:
+        event = await story.get()
+        return event["event"], event["replica"], event["token"]
 
-        async with (
-            place.candidate() as (first, session_1, _),
-            place.candidate() as (second, session_2, _),
-        ):
-            following = asyncio.create_task(follow_story())
-            one = await first.campaign(session_1, candidate("one", leads=False))
-            await first.proclaim(one, candidate("one", leads=True))
-            assert await told() == ("leader_elected", "one", one.term.token)
-            async with campaigning(second, session_2, candidate("two", leads=False)) as winning:
-                await place.until(2)
-                await first.resign(one)
-                two = await winning
-                assert await told() == ("leader_lost", "one", one.term.token)
-                await second.proclaim(two, candidate("two", leads=True))
-                assert await told() == ("leader_elected", "two", two.term.token)
-            following.cancel()
-            await asyncio.wait([following])
-
-    run_with_streams(main(), timeout_s=10)
+    async with (
+        place.candidate() as (first, session_1, _),
+        place.candidate() as (second, session_2, _),
+    ):
+        following = asyncio.create_task(follow_story())
+        one = await first.campaign(session_1, candidate("one", leads=False))
+        await first.proclaim(one, candidate("one", leads=True))
+        assert await told() == ("leader_elected", "one", one.term.token)
+        async with campaigning(second, session_2, candidate("two", leads=False)) as winning:
+            await place.until(2)
+            await first.resign(one)
+            two = await winning
+            assert await told() == ("leader_lost", "one", one.term.token)
+            await second.proclaim(two, candidate("two", leads=True))
+            assert await told() == ("leader_elected", "two", two.term.token)
+        following.cancel()
+        await asyncio.wait([following])
 
 
-def test_a_foreign_leader_is_in_the_view_with_what_it_proclaims(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        keys = Keys(namespace)
-        place = Place(etcd.endpoint, namespace)
-        async with place.candidate() as (_, session, client), running(Feed(client, keys)) as feed:
-            await Election.below(client, keys.election).campaign(session, b"from far away")
-            view = await feed.until(lambda view: view.leader_key is not None)
-            assert view.leader_key is not None
-            assert view.leader_key.value == b"from far away"
-            assert view.leader is None
-
-    run_with_streams(main())
+async def test_a_foreign_leader_is_in_the_view_with_what_it_proclaims(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    keys = Keys(namespace)
+    place = Place(etcd.endpoint, namespace)
+    async with place.candidate() as (_, session, client), running(Feed(client, keys)) as feed:
+        await Election.below(client, keys.election).campaign(session, b"from far away")
+        view = await feed.until(lambda view: view.leader_key is not None)
+        assert view.leader_key is not None
+        assert view.leader_key.value == b"from far away"
+        assert view.leader is None

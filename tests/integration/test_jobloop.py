@@ -26,7 +26,6 @@ from tests.support.cuttable import Cuttable
 from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
 from tests.support.runs import admitted
-from tests.support.streams import run_with_streams
 
 
 @asynccontextmanager
@@ -46,85 +45,79 @@ async def lagging(
         yield seat, proxy
 
 
-def test_a_loop_that_begins_again_carries_out_what_its_term_admitted_a_moment_ago(
+@pytest.mark.timeout_s(15)
+async def test_a_loop_that_begins_again_carries_out_what_its_term_admitted_a_moment_ago(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
-            proxy.cut()
-            await seat.outside.put(seat.keys.run("j", "r"), admitted().to_bytes())
-            with hearing() as heard:
-                async with going_on(JobLoop(seat.office, assigned("j")).run()):
-                    await heard.until(Events.RUN_FINISHED)  # and it is tidied up after it
-            view = await seat.feed.until(_is_over)
-            found = view.get(Kind.RUN, "j", "r")
-            assert found is not None
-            assert found.record.outcome is Outcome.SUCCEEDED
-
-    run_with_streams(main(), timeout_s=15)
+    async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
+        proxy.cut()
+        await seat.outside.put(seat.keys.run("j", "r"), admitted().to_bytes())
+        with hearing() as heard:
+            async with going_on(JobLoop(seat.office, assigned("j")).run()):
+                await heard.until(Events.RUN_FINISHED)  # and it is tidied up after it
+        view = await seat.feed.until(_is_over)
+        found = view.get(Kind.RUN, "j", "r")
+        assert found is not None
+        assert found.record.outcome is Outcome.SUCCEEDED
 
 
-def test_a_loop_that_begins_again_leaves_alone_what_its_term_ended_a_moment_ago(
+@pytest.mark.timeout_s(15)
+async def test_a_loop_that_begins_again_leaves_alone_what_its_term_ended_a_moment_ago(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
-            key = seat.keys.run("j", "r")
-            revision = await seat.outside.put(key, admitted().to_bytes())
-            await seat.feed.until(lambda view: view.revision >= revision)
-            proxy.cut()
-            await seat.outside.put(key, admitted().finish(Outcome.CANCELLED, now=utcnow()).to_bytes())
-            asked = trigger("next", "j", value=1)
-            revision = await seat.outside.put(seat.keys.command("next"), asked.to_bytes())
-            loop = JobLoop(seat.office, assigned("j"))
-            async with going_on(loop.run()):
-                await loop.trigger(Stored(seat.keys.command("next"), asked, revision, revision))
-            found = await seat.outside.get(seat.keys.command("next"))
-            assert found is not None
-            assert Command.from_bytes(found.value).outcome == "run next was admitted"
-
-    run_with_streams(main(), timeout_s=15)
+    async with lagging(etcd, namespace, tmp_path) as (seat, proxy):
+        key = seat.keys.run("j", "r")
+        revision = await seat.outside.put(key, admitted().to_bytes())
+        await seat.feed.until(lambda view: view.revision >= revision)
+        proxy.cut()
+        await seat.outside.put(key, admitted().finish(Outcome.CANCELLED, now=utcnow()).to_bytes())
+        asked = trigger("next", "j", value=1)
+        revision = await seat.outside.put(seat.keys.command("next"), asked.to_bytes())
+        loop = JobLoop(seat.office, assigned("j"))
+        async with going_on(loop.run()):
+            await loop.trigger(Stored(seat.keys.command("next"), asked, revision, revision))
+        found = await seat.outside.get(seat.keys.command("next"))
+        assert found is not None
+        assert Command.from_bytes(found.value).outcome == "run next was admitted"
 
 
 @pytest.mark.parametrize("before_write", [1, 2, 3])
-def test_a_run_whose_admission_lands_while_the_loop_begins_again_is_carried_out(
+@pytest.mark.timeout_s(15)
+async def test_a_run_whose_admission_lands_while_the_loop_begins_again_is_carried_out(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, before_write: int
 ) -> None:
     """The loop broke before that admission was answered; what it wrote next finds it done, or keeps it from being."""
 
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            assignment, run = await one_fire(seat)
-            loop, sent, writer = JobLoop(seat.office, assignment), asyncio.Event(), seat.writer
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        assignment, run = await one_fire(seat)
+        loop, sent, writer = JobLoop(seat.office, assignment), asyncio.Event(), seat.writer
 
-            async def never_answered() -> None:
-                sent.set()
-                await asyncio.Event().wait()
+        async def never_answered() -> None:
+            sent.set()
+            await asyncio.Event().wait()
 
-            async def lose_the_next() -> None:
-                seat.client.fates, seat.client.meanwhile = ["later"], never_answered
+        async def lose_the_next() -> None:
+            seat.client.fates, seat.client.meanwhile = ["later"], never_answered
 
-            writer.after = lose_the_next  # the first write announces the job
+        writer.after = lose_the_next  # the first write announces the job
+        async with going_on(loop.run()):
+            await sent.wait()
+        first = writer.writes
+
+        async def land() -> None:
+            if writer.writes < first + before_write:
+                writer.before = land
+            else:
+                await seat.client.deliver_late()
+
+        writer.before = land
+        with hearing() as heard:
             async with going_on(loop.run()):
-                await sent.wait()
-            first = writer.writes
-
-            async def land() -> None:
-                if writer.writes < first + before_write:
-                    writer.before = land
-                else:
-                    await seat.client.deliver_late()
-
-            writer.before = land
-            with hearing() as heard:
-                async with going_on(loop.run()):
-                    await heard.until(Events.RUN_FINISHED)
-            done = await seat.feed.until(partial(_is_over, run=run))
-            found = done.get(Kind.RUN, "j", run)
-            assert found is not None
-            assert found.record.outcome is Outcome.SUCCEEDED
-
-    run_with_streams(main(), timeout_s=15)
+                await heard.until(Events.RUN_FINISHED)
+        done = await seat.feed.until(partial(_is_over, run=run))
+        found = done.get(Kind.RUN, "j", run)
+        assert found is not None
+        assert found.record.outcome is Outcome.SUCCEEDED
 
 
 async def one_fire(seat: Seat) -> tuple[Assignment, str]:

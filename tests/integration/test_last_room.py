@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import AmbiguousWrite, NoSpace, Transaction, transaction
 from leaderjob.recipes import Barrier, ConfigStore, Message, Progress, Topic
-from tests.support.streams import run_with_streams
 from tests.support.unanswered import Unanswered
 
 
@@ -76,59 +75,49 @@ WRITES = pytest.mark.parametrize(
 
 
 @WRITES
-def test_what_took_the_last_room_is_done_once_and_not_told_as_refused(
+async def test_what_took_the_last_room_is_done_once_and_not_told_as_refused(
     etcd: EmbeddedEtcd, namespace: str, write: Write
 ) -> None:
-    async def main() -> None:
-        async with Unanswered([etcd.endpoint]) as client:
-            client.fates = ["took the last room"]
-            assert await write(client, namespace) == 1
-            assert not client.fates
-
-    run_with_streams(main())
+    async with Unanswered([etcd.endpoint]) as client:
+        client.fates = ["took the last room"]
+        assert await write(client, namespace) == 1
+        assert not client.fates
 
 
 @WRITES
-def test_what_found_no_room_is_told_to_be_refused(etcd: EmbeddedEtcd, namespace: str, write: Write) -> None:
-    async def main() -> None:
-        async with Unanswered([etcd.endpoint]) as client:
-            client.fates = ["found no room"]
-            with pytest.raises(NoSpace):
-                await write(client, namespace)
+async def test_what_found_no_room_is_told_to_be_refused(
+    etcd: EmbeddedEtcd, namespace: str, write: Write
+) -> None:
+    async with Unanswered([etcd.endpoint]) as client:
+        client.fates = ["found no room"]
+        with pytest.raises(NoSpace):
+            await write(client, namespace)
 
-    run_with_streams(main())
 
-
-def test_a_full_etcd_after_a_try_without_an_answer_is_not_told_as_not_done(
+async def test_a_full_etcd_after_a_try_without_an_answer_is_not_told_as_not_done(
     etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leaderjob.recipes.settled.PATIENCE_S", 0.3)
 
-    async def main() -> None:
-        async with Unanswered([etcd.endpoint]) as client:
-            barrier = Barrier(client, "ready", namespace=namespace)
-            client.fates = ["later", *repeat("found no room", 200)]
-            with pytest.raises(AmbiguousWrite):
-                await barrier.set("database", "migrated")
-            client.fates = []
-            assert await client.deliver_late() == [True]
-            assert await barrier.conditions() == {"database": "migrated"}
-
-    run_with_streams(main())
+    async with Unanswered([etcd.endpoint]) as client:
+        barrier = Barrier(client, "ready", namespace=namespace)
+        client.fates = ["later", *repeat("found no room", 200)]
+        with pytest.raises(AmbiguousWrite):
+            await barrier.set("database", "migrated")
+        client.fates = []
+        assert await client.deliver_late() == [True]
+        assert await barrier.conditions() == {"database": "migrated"}
 
 
-def test_what_took_the_last_room_and_tells_nothing_of_itself_is_in_doubt(
+async def test_what_took_the_last_room_and_tells_nothing_of_itself_is_in_doubt(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
-    async def main() -> None:
-        async with Unanswered([etcd.endpoint]) as client:
+    async with Unanswered([etcd.endpoint]) as client:
 
-            async def body(t: Transaction) -> None:
-                t.put(f"/{namespace}/a", b"1")
+        async def body(t: Transaction) -> None:
+            t.put(f"/{namespace}/a", b"1")
 
-            client.fates = ["took the last room"]
-            with pytest.raises(AmbiguousWrite):
-                await transaction(client, body)
-            assert not client.fates
-
-    run_with_streams(main())
+        client.fates = ["took the last room"]
+        with pytest.raises(AmbiguousWrite):
+            await transaction(client, body)
+        assert not client.fates

@@ -24,8 +24,6 @@ from leaderjob.etcd import KeyValue
 from leaderjob.model.member import Candidate
 from tests.support.candidates import TIMING, Place
 from tests.support.cuttable import Cuttable
-from tests.support.loop import run_async
-from tests.support.streams import run_with_streams
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,144 +92,131 @@ def listener(incarnation: str = "incarnation-1") -> LivenessListener:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT], ids=["killed", "crashed"])
-def test_when_the_leaders_process_dies_the_next_candidate_wins_long_before_the_ttl_is_over(
+@pytest.mark.timeout_s(10)
+async def test_when_the_leaders_process_dies_the_next_candidate_wins_long_before_the_ttl_is_over(
     etcd: EmbeddedEtcd, namespace: str, how: signal.Signals
 ) -> None:
-    async def main() -> None:
-        place = Place(etcd.endpoint, namespace)
-        command = [sys.executable, "-c", LEADER, place.endpoint, place.prefix, str(TIMING.ttl_s)]
-        leader = await asyncio.create_subprocess_exec(
-            *command, stdout=PIPE, env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": ""}
-        )
-        try:
-            assert leader.stdout is not None
-            assert await leader.stdout.readline() == b"leads\n"
-            connected = asyncio.Event()
-
-            async def witness_that_tells(predecessor: KeyValue) -> str:
-                connected.set()
-                return await witness(predecessor)
-
-            async with place.candidate() as (election, session, _):
-                winning = asyncio.ensure_future(
-                    election.campaign(session, b"second", witness=witness_that_tells)
-                )
-                await connected.wait()
-                await incarnation_of_first(place)
-                leader.send_signal(how)
-                killed_at = boottime()
-                leadership = await winning
-                assert leadership.won_at - killed_at < 1.0
-        finally:
-            if leader.returncode is None:
-                leader.kill()
-            await leader.wait()
-
     async def incarnation_of_first(place: Place) -> None:
         """A dial of our own, begun later than the witness's, has been greeted: so has that one."""
         first, _ = await place.until(2)
         address = json.loads(first.value)["addresses"]["liveness"]
         assert await incarnation_at(address) == "incarnation-1"
 
-    run_with_streams(main(), timeout_s=10)
+    place = Place(etcd.endpoint, namespace)
+    command = [sys.executable, "-c", LEADER, place.endpoint, place.prefix, str(TIMING.ttl_s)]
+    leader = await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": ""}
+    )
+    try:
+        assert leader.stdout is not None
+        assert await leader.stdout.readline() == b"leads\n"
+        connected = asyncio.Event()
+
+        async def witness_that_tells(predecessor: KeyValue) -> str:
+            connected.set()
+            return await witness(predecessor)
+
+        async with place.candidate() as (election, session, _):
+            winning = asyncio.ensure_future(election.campaign(session, b"second", witness=witness_that_tells))
+            await connected.wait()
+            await incarnation_of_first(place)
+            leader.send_signal(how)
+            killed_at = boottime()
+            leadership = await winning
+            assert leadership.won_at - killed_at < 1.0
+    finally:
+        if leader.returncode is None:
+            leader.kill()
+        await leader.wait()
 
 
-def test_a_stream_that_breaks_where_nobody_listens_any_more_is_a_verdict(
+@pytest.mark.timeout_s(5)
+async def test_a_stream_that_breaks_where_nobody_listens_any_more_is_a_verdict(
     dialled: asyncio.Queue[str],
 ) -> None:
-    async def main() -> None:
-        async with listener() as first:
-            watching = asyncio.ensure_future(witness(candidate_at(f"127.0.0.1:{first.port}")))
-            await dialled.get()
-        evidence = await watching
-        assert "nobody listens there any more" in evidence
-        assert f"first at 127.0.0.1:{first.port}" in evidence
-
-    run_async(main(), timeout_s=5)
+    async with listener() as first:
+        watching = asyncio.ensure_future(witness(candidate_at(f"127.0.0.1:{first.port}")))
+        await dialled.get()
+    evidence = await watching
+    assert "nobody listens there any more" in evidence
+    assert f"first at 127.0.0.1:{first.port}" in evidence
 
 
-def test_a_stream_that_breaks_where_another_process_listens_now_is_a_verdict(
+@pytest.mark.timeout_s(5)
+async def test_a_stream_that_breaks_where_another_process_listens_now_is_a_verdict(
     dialled: asyncio.Queue[str],
 ) -> None:
-    async def main() -> None:
-        async with (
-            listener() as first,
-            listener("incarnation-2") as second,
-            Cuttable(f"127.0.0.1:{first.port}") as address,
-            witnessing(candidate_at(address.endpoint)) as watching,
-        ):
-            await dialled.get()
-            address.server = f"127.0.0.1:{second.port}"
+    async with (
+        listener() as first,
+        listener("incarnation-2") as second,
+        Cuttable(f"127.0.0.1:{first.port}") as address,
+        witnessing(candidate_at(address.endpoint)) as watching,
+    ):
+        await dialled.get()
+        address.server = f"127.0.0.1:{second.port}"
+        address.reset()
+        assert "incarnation-2 listens there now" in await watching
+
+
+@pytest.mark.timeout_s(5)
+async def test_a_connection_that_is_merely_reset_is_no_verdict_however_often(
+    dialled: asyncio.Queue[str],
+) -> None:
+    async with (
+        listener() as first,
+        Cuttable(f"127.0.0.1:{first.port}") as address,
+        witnessing(candidate_at(address.endpoint)) as watching,
+    ):
+        for _ in range(5):
+            await dialled.get()  # the stream stands
             address.reset()
-            assert "incarnation-2 listens there now" in await watching
-
-    run_async(main(), timeout_s=5)
-
-
-def test_a_connection_that_is_merely_reset_is_no_verdict_however_often(dialled: asyncio.Queue[str]) -> None:
-    async def main() -> None:
-        async with (
-            listener() as first,
-            Cuttable(f"127.0.0.1:{first.port}") as address,
-            witnessing(candidate_at(address.endpoint)) as watching,
-        ):
-            for _ in range(5):
-                await dialled.get()  # the stream stands
-                address.reset()
-                await dialled.get()  # it was looked at again
-            await dialled.get()
-            assert not watching.done()
-
-    run_async(main(), timeout_s=5)
+            await dialled.get()  # it was looked at again
+        await dialled.get()
+        assert not watching.done()
 
 
-def test_a_host_that_answers_nothing_any_more_is_no_verdict(dialled: asyncio.Queue[str]) -> None:
+@pytest.mark.timeout_s(5)
+async def test_a_host_that_answers_nothing_any_more_is_no_verdict(dialled: asyncio.Queue[str]) -> None:
     """It may be cut off from us, and lead."""
 
-    async def main() -> None:
-        async with (
-            listener() as first,
-            Cuttable(f"127.0.0.1:{first.port}") as address,
-            witnessing(candidate_at(address.endpoint)) as watching,
-        ):
-            await dialled.get()
-            address.cut()
-            address.reset()
-            await dialled.get()  # connected, and not greeted within the time that a verdict may take
-            await address.accepted(3)  # so it begins anew
-            assert not watching.done()
-
-    run_async(main(), timeout_s=5)
+    async with (
+        listener() as first,
+        Cuttable(f"127.0.0.1:{first.port}") as address,
+        witnessing(candidate_at(address.endpoint)) as watching,
+    ):
+        await dialled.get()
+        address.cut()
+        address.reset()
+        await dialled.get()  # connected, and not greeted within the time that a verdict may take
+        await address.accepted(3)  # so it begins anew
+        assert not watching.done()
 
 
-def test_a_candidate_that_was_never_reached_is_never_judged(dialled: asyncio.Queue[str]) -> None:
-    async def main() -> None:
-        nobody = f"127.0.0.1:{free_ports(1)[0]}"
-        async with witnessing(candidate_at(nobody)) as watching:
-            for _ in range(5):
-                await dialled.get()
-            assert not watching.done()
-
-    run_async(main(), timeout_s=5)
-
-
-def test_an_address_where_another_incarnation_was_from_the_start_is_never_judged(
-    dialled: asyncio.Queue[str],
-) -> None:
-    async def main() -> None:
-        async with listener("incarnation-2") as second:
-            watching = asyncio.ensure_future(witness(candidate_at(f"127.0.0.1:{second.port}")))
-            await dialled.get()
-        for _ in range(3):
+@pytest.mark.timeout_s(5)
+async def test_a_candidate_that_was_never_reached_is_never_judged(dialled: asyncio.Queue[str]) -> None:
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    async with witnessing(candidate_at(nobody)) as watching:
+        for _ in range(5):
             await dialled.get()
         assert not watching.done()
-        watching.cancel()
-        await asyncio.wait([watching])
-
-    run_async(main(), timeout_s=5)
 
 
-def test_a_name_that_leads_elsewhere_the_next_time_is_no_verdict(
+@pytest.mark.timeout_s(5)
+async def test_an_address_where_another_incarnation_was_from_the_start_is_never_judged(
+    dialled: asyncio.Queue[str],
+) -> None:
+    async with listener("incarnation-2") as second:
+        watching = asyncio.ensure_future(witness(candidate_at(f"127.0.0.1:{second.port}")))
+        await dialled.get()
+    for _ in range(3):
+        await dialled.get()
+    assert not watching.done()
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
+@pytest.mark.timeout_s(5)
+async def test_a_name_that_leads_elsewhere_the_next_time_is_no_verdict(
     dialled: asyncio.Queue[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens at the second address, and the process lives at the first one."""
@@ -243,41 +228,32 @@ def test_a_name_that_leads_elsewhere_the_next_time_is_no_verdict(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
-    async def main() -> None:
-        async with listener() as first, Cuttable(f"127.0.0.1:{first.port}") as address:
-            named = address.endpoint.replace("127.0.0.1", "first.example")
-            async with witnessing(candidate_at(named)) as watching:
-                assert await dialled.get() == named
-                address.reset()
-                assert await dialled.get() == address.endpoint
-                assert await dialled.get() == named
-                assert not watching.done()
-
-    run_async(main(), timeout_s=5)
+    async with listener() as first, Cuttable(f"127.0.0.1:{first.port}") as address:
+        named = address.endpoint.replace("127.0.0.1", "first.example")
+        async with witnessing(candidate_at(named)) as watching:
+            assert await dialled.get() == named
+            address.reset()
+            assert await dialled.get() == address.endpoint
+            assert await dialled.get() == named
+            assert not watching.done()
 
 
 @pytest.mark.parametrize(
     "value", [b"foreign", b"{}", b"\xff", candidate_at(None).value], ids=["text", "empty", "bytes", "silent"]
 )
-def test_a_candidate_that_is_not_ours_or_gives_no_address_is_never_judged(
+async def test_a_candidate_that_is_not_ours_or_gives_no_address_is_never_judged(
     dialled: asyncio.Queue[str], value: bytes
 ) -> None:
-    async def main() -> None:
-        async with witnessing(KeyValue("/election/1", value, 5, 5, 1, 1)) as watching:
-            done, _ = await asyncio.wait([watching], timeout=0.05)
-            assert not done
-            assert dialled.empty()
-
-    run_async(main())
+    async with witnessing(KeyValue("/election/1", value, 5, 5, 1, 1)) as watching:
+        done, _ = await asyncio.wait([watching], timeout=0.05)
+        assert not done
+        assert dialled.empty()
 
 
-def test_a_listener_tells_its_incarnation_and_whoever_else_listens_tells_none() -> None:
-    async def main() -> None:
-        async with listener() as first:
-            assert await incarnation_at(f"127.0.0.1:{first.port}") == "incarnation-1"
-            async with Cuttable(f"127.0.0.1:{first.port}") as silent:
-                silent.cut()
-                assert await incarnation_at(silent.endpoint, timeout_s=0.1) is None
-        assert await incarnation_at(f"127.0.0.1:{first.port}") is None
-
-    run_async(main())
+async def test_a_listener_tells_its_incarnation_and_whoever_else_listens_tells_none() -> None:
+    async with listener() as first:
+        assert await incarnation_at(f"127.0.0.1:{first.port}") == "incarnation-1"
+        async with Cuttable(f"127.0.0.1:{first.port}") as silent:
+            silent.cut()
+            assert await incarnation_at(silent.endpoint, timeout_s=0.1) is None
+    assert await incarnation_at(f"127.0.0.1:{first.port}") is None

@@ -17,7 +17,6 @@ from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import KeyValue
 from leaderjob.model.member import Candidate
-from tests.support.loop import run_async
 
 _HELLO = {"replica": "first", "incarnation": "incarnation-1"}
 _STRANGER = "127.0.0.2"
@@ -70,28 +69,25 @@ def candidate_at(port: int) -> KeyValue:
     return KeyValue("/election/1", record.to_bytes(), 5, 5, 1, 1)
 
 
-def test_of_one_address_a_few_may_stay_and_the_others_are_greeted_and_let_go() -> None:
-    async def main() -> None:
-        async with listener() as first, streams(first.port, 20) as strangers:
-            for kept_out in strangers[8:]:
-                await kept_out.ended()
-            assert [await stream.stands() for stream in strangers[:8]] == [True] * 8
-
-    run_async(main(), timeout_s=10)
+@pytest.mark.timeout_s(10)
+async def test_of_one_address_a_few_may_stay_and_the_others_are_greeted_and_let_go() -> None:
+    async with listener() as first, streams(first.port, 20) as strangers:
+        for kept_out in strangers[8:]:
+            await kept_out.ended()
+        assert [await stream.stands() for stream in strangers[:8]] == [True] * 8
 
 
-def test_a_stranger_who_holds_all_that_one_may_have_keeps_no_candidate_out() -> None:
-    async def main() -> None:
-        async with listener() as first, streams(first.port, 20):
-            verdict = asyncio.ensure_future(witness(candidate_at(first.port)))
-            async with streams(first.port, 1, of="127.0.0.1") as (after,):  # so the witness was greeted, too
-                assert await after.stands()
-        assert "nobody listens there any more" in await verdict
-
-    run_async(main(), timeout_s=10)
+@pytest.mark.timeout_s(10)
+async def test_a_stranger_who_holds_all_that_one_may_have_keeps_no_candidate_out() -> None:
+    async with listener() as first, streams(first.port, 20):
+        verdict = asyncio.ensure_future(witness(candidate_at(first.port)))
+        async with streams(first.port, 1, of="127.0.0.1") as (after,):  # so the witness was greeted, too
+            assert await after.stands()
+    assert "nobody listens there any more" in await verdict
 
 
-def test_where_many_strangers_hold_every_place_there_is_no_verdict_and_who_asks_is_answered(
+@pytest.mark.timeout_s(30)
+async def test_where_many_strangers_hold_every_place_there_is_no_verdict_and_who_asks_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(liveness, "_FIRST_DIAL_PAUSE_S", 0.01)
@@ -105,51 +101,45 @@ def test_where_many_strangers_hold_every_place_there_is_no_verdict_and_who_asks_
 
     monkeypatch.setattr(liveness, "_dial", counted)
 
-    async def main() -> None:
-        async with listener() as first:
-            addresses = [f"127.0.0.{number}" for number in range(2, 10)]
-            held = [streams(first.port, 8, of=address) for address in addresses]
-            for each in held:
-                assert all([await stream.stands() for stream in (await each.__aenter__())[-1:]])
-            verdict = asyncio.ensure_future(witness(candidate_at(first.port)))
-            for _ in range(6):  # each time it is let go, looks again, and the same process greets
-                assert await greeted.get() == "incarnation-1"
-            assert not verdict.done()
-            verdict.cancel()
-            await asyncio.wait([verdict])
-            assert await incarnation_at(f"127.0.0.1:{first.port}") == "incarnation-1"
-            for each in held:
-                await each.__aexit__(None, None, None)
-
-    run_async(main(), timeout_s=30)
+    async with listener() as first:
+        addresses = [f"127.0.0.{number}" for number in range(2, 10)]
+        held = [streams(first.port, 8, of=address) for address in addresses]
+        for each in held:
+            assert all([await stream.stands() for stream in (await each.__aenter__())[-1:]])
+        verdict = asyncio.ensure_future(witness(candidate_at(first.port)))
+        for _ in range(6):  # each time it is let go, looks again, and the same process greets
+            assert await greeted.get() == "incarnation-1"
+        assert not verdict.done()
+        verdict.cancel()
+        await asyncio.wait([verdict])
+        assert await incarnation_at(f"127.0.0.1:{first.port}") == "incarnation-1"
+        for each in held:
+            await each.__aexit__(None, None, None)
 
 
-def test_the_place_of_who_went_away_is_another_ones() -> None:
-    async def main() -> None:
-        async with listener() as first, streams(first.port, 8) as strangers:
-            async with streams(first.port, 1) as (kept_out,):
-                await kept_out.ended()
-            strangers[3].writer.close()
-            strangers[4].writer.transport.abort()
-            while True:
-                async with streams(first.port, 2) as late:
-                    if [await stream.stands() for stream in late] == [True, True]:
-                        break
-
-    run_async(main(), timeout_s=10)
+@pytest.mark.timeout_s(10)
+async def test_the_place_of_who_went_away_is_another_ones() -> None:
+    async with listener() as first, streams(first.port, 8) as strangers:
+        async with streams(first.port, 1) as (kept_out,):
+            await kept_out.ended()
+        strangers[3].writer.close()
+        strangers[4].writer.transport.abort()
+        while True:
+            async with streams(first.port, 2) as late:
+                if [await stream.stands() for stream in late] == [True, True]:
+                    break
 
 
-def test_whoever_says_something_is_no_candidate_and_is_let_go() -> None:
-    async def main() -> None:
-        async with listener() as first, streams(first.port, 1) as (stream,):
-            assert await stream.stands()
-            stream.writer.write(b"GET / HTTP/1.1\r\n")
-            await stream.ended()
-
-    run_async(main(), timeout_s=5)
+@pytest.mark.timeout_s(5)
+async def test_whoever_says_something_is_no_candidate_and_is_let_go() -> None:
+    async with listener() as first, streams(first.port, 1) as (stream,):
+        assert await stream.stands()
+        stream.writer.write(b"GET / HTTP/1.1\r\n")
+        await stream.ended()
 
 
-def test_a_peer_whose_host_vanished_is_found_out_by_the_operating_system() -> None:
+@pytest.mark.timeout_s(5)
+async def test_a_peer_whose_host_vanished_is_found_out_by_the_operating_system() -> None:
     """Nothing is ever sent on a stream, so nothing else would tell, and its place be lost for good."""
 
     def timers(port: int) -> list[str]:
@@ -161,15 +151,12 @@ def test_a_peer_whose_host_vanished_is_found_out_by_the_operating_system() -> No
             if fields[3] == "01" and int(fields[1].rpartition(":")[2], 16) == port
         ]
 
-    async def main() -> None:
-        async with listener() as first, streams(first.port, 1) as (stream,):
-            assert await stream.stands()
-            (timer,) = timers(first.port)
-            kind, _, left = timer.partition(":")
-            assert kind == "02"  # keepalive
-            assert 0 < int(left, 16) <= 1500  # hundredths of a second
-
-    run_async(main(), timeout_s=5)
+    async with listener() as first, streams(first.port, 1) as (stream,):
+        assert await stream.stands()
+        (timer,) = timers(first.port)
+        kind, _, left = timer.partition(":")
+        assert kind == "02"  # keepalive
+        assert 0 < int(left, 16) <= 1500  # hundredths of a second
 
 
 def test_with_hundreds_of_connections_it_stops_at_once_and_says_nothing(
@@ -192,42 +179,38 @@ def test_with_hundreds_of_connections_it_stops_at_once_and_says_nothing(
     assert capfd.readouterr().err == ""
 
 
-def test_who_is_reset_while_it_waits_to_be_accepted_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with listener() as first:
-            for _ in range(20):  # the loop does not turn in between
-                with socket.create_connection(("127.0.0.1", first.port)) as connection:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            async with streams(first.port, 1) as (stream,):
-                assert await stream.stands()
-
-    run_async(main(), timeout_s=5)
+@pytest.mark.timeout_s(5)
+async def test_who_is_reset_while_it_waits_to_be_accepted_disturbs_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listener() as first:
+        for _ in range(20):  # the loop does not turn in between
+            with socket.create_connection(("127.0.0.1", first.port)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        async with streams(first.port, 1) as (stream,):
+            assert await stream.stands()
     assert caplog.records == []
 
 
-def test_a_port_that_is_given_is_the_one_and_can_be_had_again_at_once() -> None:
-    async def main() -> None:
-        async with listener() as first, streams(first.port, 1):
-            port = first.port
-        async with (
-            listener(port) as again,
-            streams(again.port, 1) as (stream,),
-        ):  # the former stream still rests
-            assert again.port == port
-            assert await stream.stands()
-
-    run_async(main(), timeout_s=5)
+@pytest.mark.timeout_s(5)
+async def test_a_port_that_is_given_is_the_one_and_can_be_had_again_at_once() -> None:
+    async with listener() as first, streams(first.port, 1):
+        port = first.port
+    async with (
+        listener(port) as again,
+        streams(again.port, 1) as (stream,),
+    ):  # the former stream still rests
+        assert again.port == port
+        assert await stream.stands()
 
 
-def test_a_port_in_use_is_an_error_that_names_the_setting() -> None:
-    async def main() -> None:
-        async with listener() as first:
-            with pytest.raises(SettingsError) as caught:
-                await listener(first.port).__aenter__()
-            assert caught.value.exit_code == 2
-            assert str(caught.value).startswith(
-                f"setting 'replica.liveness_port': cannot listen on port {first.port} of 127.0.0.1 "
-                "(Address already in use)"
-            )
-
-    run_async(main(), timeout_s=5)
+@pytest.mark.timeout_s(5)
+async def test_a_port_in_use_is_an_error_that_names_the_setting() -> None:
+    async with listener() as first:
+        with pytest.raises(SettingsError) as caught:
+            await listener(first.port).__aenter__()
+        assert caught.value.exit_code == 2
+        assert str(caught.value).startswith(
+            f"setting 'replica.liveness_port': cannot listen on port {first.port} of 127.0.0.1 "
+            "(Address already in use)"
+        )

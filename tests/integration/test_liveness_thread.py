@@ -18,7 +18,6 @@ import pytest
 from leaderjob.cluster import liveness_port
 from leaderjob.cluster.liveness_port import LivenessListener
 from tests.support.commands import environment
-from tests.support.loop import run_async
 
 _HELLO = {"replica": "first", "incarnation": "incarnation-1"}
 
@@ -100,7 +99,8 @@ def test_without_descriptors_it_says_so_once_and_greets_again_when_there_are_som
     assert told == "leaderjob cannot_accept\n"
 
 
-def test_its_descriptors_are_those_of_one_thread_so_that_they_close_before_the_memory_is_taken_apart() -> (
+@pytest.mark.timeout_s(5)
+async def test_its_descriptors_are_those_of_one_thread_so_that_they_close_before_the_memory_is_taken_apart() -> (
     None
 ):
     """And none is left in the process when it has ended."""
@@ -121,32 +121,28 @@ def test_its_descriptors_are_those_of_one_thread_so_that_they_close_before_the_m
         ]
         return f"socket:[{inode}]"
 
-    async def main() -> None:
-        before = set(open_in(threading.main_thread().native_id or 0))
-        async with listener() as first:
-            (thread,) = [each for each in threading.enumerate() if each.name == "liveness port"]
-            listens = listening(first.port)
-            own = open_in(thread.native_id or 0)
-            assert [name for name in own if name.startswith("socket:")] == [listens]
-            assert listens not in open_in(threading.main_thread().native_id or 0)
-        assert set(open_in(threading.main_thread().native_id or 0)) <= before
-
-    run_async(main(), timeout_s=5)
+    before = set(open_in(threading.main_thread().native_id or 0))
+    async with listener() as first:
+        (thread,) = [each for each in threading.enumerate() if each.name == "liveness port"]
+        listens = listening(first.port)
+        own = open_in(thread.native_id or 0)
+        assert [name for name in own if name.startswith("socket:")] == [listens]
+        assert listens not in open_in(threading.main_thread().native_id or 0)
+    assert set(open_in(threading.main_thread().native_id or 0)) <= before
 
 
-def test_its_thread_is_given_no_signal_because_the_loop_would_never_hear_of_it() -> None:
-    async def main() -> None:
-        async with listener():
-            (thread,) = [each for each in threading.enumerate() if each.name == "liveness port"]
-            status = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
-            (blocked,) = [int(line.split()[1], 16) for line in status if line.startswith("SigBlk:")]
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                assert blocked & (1 << (number - 1))
-
-    run_async(main(), timeout_s=5)
+@pytest.mark.timeout_s(5)
+async def test_its_thread_is_given_no_signal_because_the_loop_would_never_hear_of_it() -> None:
+    async with listener():
+        (thread,) = [each for each in threading.enumerate() if each.name == "liveness port"]
+        status = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
+        (blocked,) = [int(line.split()[1], 16) for line in status if line.startswith("SigBlk:")]
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            assert blocked & (1 << (number - 1))
 
 
-def test_a_process_whose_loop_hangs_greets_nobody_and_is_not_taken_for_dead(
+@pytest.mark.timeout_s(10)
+async def test_a_process_whose_loop_hangs_greets_nobody_and_is_not_taken_for_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(liveness_port, "_HANGS_AFTER_S", 0.6)
@@ -159,18 +155,16 @@ def test_a_process_whose_loop_hangs_greets_nobody_and_is_not_taken_for_dead(
             except TimeoutError:
                 return ""
 
-    async def main() -> None:
-        async with listener() as first:
-            assert json.loads(await asyncio.to_thread(said_to, first.port)) == _HELLO
-            time.sleep(0.7)
-            assert said_to(first.port) == ""
-            await asyncio.sleep(0.3)
-            assert json.loads(await asyncio.to_thread(said_to, first.port)) == _HELLO
-
-    run_async(main(), timeout_s=10)
+    async with listener() as first:
+        assert json.loads(await asyncio.to_thread(said_to, first.port)) == _HELLO
+        time.sleep(0.7)
+        assert said_to(first.port) == ""
+        await asyncio.sleep(0.3)
+        assert json.loads(await asyncio.to_thread(said_to, first.port)) == _HELLO
 
 
-def test_a_port_that_cannot_serve_any_more_stays_open_and_says_so(
+@pytest.mark.timeout_s(10)
+async def test_a_port_that_cannot_serve_any_more_stays_open_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """To close it would make others think that the process is dead."""
@@ -180,34 +174,30 @@ def test_a_port_that_cannot_serve_any_more_stays_open_and_says_so(
 
     monkeypatch.setattr(liveness_port._Streams, "_accept", broken)
 
-    async def main() -> None:
-        async with listener() as first:
-            for _ in range(2):
-                with socket.create_connection(("127.0.0.1", first.port), timeout=5):
-                    while not caplog.records:
-                        await asyncio.sleep(0.01)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", first.port), timeout=5)
-
-    run_async(main(), timeout_s=10)
+    async with listener() as first:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", first.port), timeout=5):
+                while not caplog.records:
+                    await asyncio.sleep(0.01)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", first.port), timeout=5)
     assert [record.msg for record in caplog.records] == ["cannot_accept"]
 
 
-def test_what_goes_wrong_before_the_port_is_bound_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout_s(5)
+async def test_what_goes_wrong_before_the_port_is_bound_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*, but: int) -> None:
         raise OSError("no table")
 
     monkeypatch.setattr(liveness_port, "_own_descriptors", fail)
 
-    async def main() -> None:
-        with pytest.raises(OSError, match="no table"):
-            async with listener():
-                pass
-
-    run_async(main(), timeout_s=5)
+    with pytest.raises(OSError, match="no table"):
+        async with listener():
+            pass
 
 
-def test_garbage_is_collected_by_the_event_loop_and_never_by_it() -> None:
+@pytest.mark.timeout_s(10)
+async def test_garbage_is_collected_by_the_event_loop_and_never_by_it() -> None:
     """What is closed by that, a forgotten socket say, is another descriptor in that thread."""
     collected_in = set()
 
@@ -218,14 +208,11 @@ def test_garbage_is_collected_by_the_event_loop_and_never_by_it() -> None:
         def __del__(self) -> None:
             collected_in.add(threading.current_thread().name)
 
-    async def main() -> None:
-        async with listener(), listener():
-            assert not gc.isenabled()
-            for _ in range(2 * gc.get_threshold()[0]):
-                Forgotten()
-            while not collected_in:
-                await asyncio.sleep(0.01)
-        assert gc.isenabled()
-
-    run_async(main(), timeout_s=10)
+    async with listener(), listener():
+        assert not gc.isenabled()
+        for _ in range(2 * gc.get_threshold()[0]):
+            Forgotten()
+        while not collected_in:
+            await asyncio.sleep(0.01)
+    assert gc.isenabled()
     assert collected_in == {threading.main_thread().name}

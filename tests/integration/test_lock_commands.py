@@ -76,13 +76,13 @@ def is_up(line: str) -> bool:
 
 @pytest.mark.parametrize("kind", ["lock", pytest.param("elect", marks=slow)])
 @pytest.mark.parametrize("code", [pytest.param(0, marks=slow), 7])
-def test_the_commands_exit_code_is_passed_on_and_nothing_is_left(
+async def test_the_commands_exit_code_is_passed_on_and_nothing_is_left(
     commands: Commands, kind: str, code: int
 ) -> None:
     done = commands.run(kind, "x", "--", "sh", "-c", f"echo $LEADERJOB_FENCING_TOKEN; exit {code}")
     assert (done.returncode, done.stderr) == (code, "")
     assert int(done.stdout) > 0
-    assert run_with_streams(keys_below(commands.endpoint, commands.namespace)) == []
+    assert await keys_below(commands.endpoint, commands.namespace) == []
 
 
 @slow

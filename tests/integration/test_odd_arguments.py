@@ -13,7 +13,6 @@ from leaderjob.errors import SettingsError
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Barrier, Lock, Queue, Semaphore, Session, Timing, Topic
 from tests.support.candidates import TIMING
-from tests.support.streams import run_with_streams
 
 _NO_COUNT: list[Any] = [0, -1, 2.5, True, "5", math.nan]
 _NO_TIME: list[Any] = [-1, math.nan, "5", b"5", True]
@@ -27,66 +26,56 @@ async def untouched(etcd: EmbeddedEtcd, namespace: str) -> AsyncIterator[Session
         assert not (await client.range(f"/leaderjob/{namespace}/")).kvs
 
 
-def test_a_number_of_something_is_a_whole_one_of_one_at_least(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with untouched(etcd, namespace) as session:
-            for count in _NO_COUNT:
-                with pytest.raises(SettingsError, match="a whole number, of one at least"):
-                    Topic(session.etcd, "x", keep_count=count, namespace=namespace)
-                with pytest.raises(SettingsError, match="a whole number, of one at least"):
-                    Queue(session, "x", max_tries=count, namespace=namespace)
-                with pytest.raises(SettingsError, match="a whole number, of one at least"):
-                    Semaphore(session, "x", count, namespace=namespace)
-
-    run_with_streams(main())
+async def test_a_number_of_something_is_a_whole_one_of_one_at_least(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async with untouched(etcd, namespace) as session:
+        for count in _NO_COUNT:
+            with pytest.raises(SettingsError, match="a whole number, of one at least"):
+                Topic(session.etcd, "x", keep_count=count, namespace=namespace)
+            with pytest.raises(SettingsError, match="a whole number, of one at least"):
+                Queue(session, "x", max_tries=count, namespace=namespace)
+            with pytest.raises(SettingsError, match="a whole number, of one at least"):
+                Semaphore(session, "x", count, namespace=namespace)
 
 
 @pytest.mark.parametrize("wait_s", _NO_TIME)
-def test_a_time_to_wait_is_a_number_of_seconds_and_not_negative(
+async def test_a_time_to_wait_is_a_number_of_seconds_and_not_negative(
     etcd: EmbeddedEtcd, namespace: str, wait_s: Any
 ) -> None:
-    async def main() -> None:
-        async with untouched(etcd, namespace) as session:
-            barrier = Barrier(session.etcd, "x", namespace=namespace)
-            lock, queue = Lock(session, "x", namespace=namespace), Queue(session, "x", namespace=namespace)
-            waits: list[Callable[[], Awaitable[Any]]] = [
-                lambda: lock.acquire(wait_s=wait_s),
-                lambda: queue.get(wait_s=wait_s),
-                lambda: queue.claim(wait_s=wait_s),
-                lambda: barrier.wait({"a": None}, wait_s=wait_s),
-            ]
-            for wait in waits:
-                with pytest.raises(SettingsError, match="not negative"):
-                    async with asyncio.timeout(5):
-                        await wait()
-
-    run_with_streams(main())
+    async with untouched(etcd, namespace) as session:
+        barrier = Barrier(session.etcd, "x", namespace=namespace)
+        lock, queue = Lock(session, "x", namespace=namespace), Queue(session, "x", namespace=namespace)
+        waits: list[Callable[[], Awaitable[Any]]] = [
+            lambda: lock.acquire(wait_s=wait_s),
+            lambda: queue.get(wait_s=wait_s),
+            lambda: queue.claim(wait_s=wait_s),
+            lambda: barrier.wait({"a": None}, wait_s=wait_s),
+        ]
+        for wait in waits:
+            with pytest.raises(SettingsError, match="not negative"):
+                async with asyncio.timeout(5):
+                    await wait()
 
 
 @pytest.mark.parametrize("value", [5, b"x", None])
-def test_the_value_of_a_condition_is_a_text(etcd: EmbeddedEtcd, namespace: str, value: Any) -> None:
-    async def main() -> None:
-        async with untouched(etcd, namespace) as session:
-            barrier = Barrier(session.etcd, "x", namespace=namespace)
+async def test_the_value_of_a_condition_is_a_text(etcd: EmbeddedEtcd, namespace: str, value: Any) -> None:
+    async with untouched(etcd, namespace) as session:
+        barrier = Barrier(session.etcd, "x", namespace=namespace)
+        with pytest.raises(SettingsError, match=r"condition db is of type .*, and has to be a text"):
+            await barrier.set("db", value)
+        if value is not None:
             with pytest.raises(SettingsError, match=r"condition db is of type .*, and has to be a text"):
-                await barrier.set("db", value)
-            if value is not None:
-                with pytest.raises(SettingsError, match=r"condition db is of type .*, and has to be a text"):
-                    await barrier.wait({"db": value}, wait_s=0)
-
-    run_with_streams(main())
+                await barrier.wait({"db": value}, wait_s=0)
 
 
 @pytest.mark.parametrize("keep_s", [0, *_NO_TIME])
-def test_a_time_to_keep_messages_is_a_number_of_seconds_above_0(
+async def test_a_time_to_keep_messages_is_a_number_of_seconds_above_0(
     etcd: EmbeddedEtcd, namespace: str, keep_s: Any
 ) -> None:
-    async def main() -> None:
-        async with untouched(etcd, namespace) as session:
-            with pytest.raises(SettingsError, match="a number of seconds, above 0"):
-                Topic(session.etcd, "x", keep_s=keep_s, namespace=namespace)
-
-    run_with_streams(main())
+    async with untouched(etcd, namespace) as session:
+        with pytest.raises(SettingsError, match="a number of seconds, above 0"):
+            Topic(session.etcd, "x", keep_s=keep_s, namespace=namespace)
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, "5", True])

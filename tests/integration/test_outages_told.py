@@ -23,26 +23,23 @@ from tests.support.streams import run_with_streams
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_an_outage_is_one_error_and_its_end_is_told(own_etcd: EmbeddedEtcd, how: str) -> None:
-    async def main() -> None:
-        async with (
-            Client([own_etcd.endpoint]) as client,
-            aclosing(client.outages(every_s=0.05)) as changes,
-        ):
-            for _ in range(2):
-                own_etcd.kill() if how == "killed" else own_etcd.pause()
-                error = await anext(changes)
-                assert isinstance(error, EtcdUnavailable)
-                assert error.endpoints == (own_etcd.endpoint,)
-                # It is looked for again and again before it is there: that is no news.
-                back = asyncio.ensure_future(anext(changes))
-                if how == "killed":
-                    await own_etcd.start()
-                else:
-                    own_etcd.resume()
-                assert await back is None
-
-    run_with_streams(main())
+async def test_an_outage_is_one_error_and_its_end_is_told(own_etcd: EmbeddedEtcd, how: str) -> None:
+    async with (
+        Client([own_etcd.endpoint]) as client,
+        aclosing(client.outages(every_s=0.05)) as changes,
+    ):
+        for _ in range(2):
+            own_etcd.kill() if how == "killed" else own_etcd.pause()
+            error = await anext(changes)
+            assert isinstance(error, EtcdUnavailable)
+            assert error.endpoints == (own_etcd.endpoint,)
+            # It is looked for again and again before it is there: that is no news.
+            back = asyncio.ensure_future(anext(changes))
+            if how == "killed":
+                await own_etcd.start()
+            else:
+                own_etcd.resume()
+            assert await back is None
 
 
 def waiting(errors: Path, *arguments: str) -> Lines:

@@ -26,7 +26,6 @@ from tests.support.cuttable import Cuttable
 from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
 from tests.support.replicas import Cluster, told
-from tests.support.streams import run_with_streams
 
 
 def every_fire(view: View, job: str) -> list[datetime]:
@@ -61,171 +60,162 @@ async def until_timetable(seat: Seat, wanted: Callable[[Timetable], bool]) -> Ti
     return found.record
 
 
-def test_what_was_due_of_the_former_schedule_is_admitted_in_the_write_that_begins_the_new_one(
+@pytest.mark.timeout_s(20)
+async def test_what_was_due_of_the_former_schedule_is_admitted_in_the_write_that_begins_the_new_one(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            assignment = assigned("j", "every 1s")
-            loop = JobLoop(seat.office, assignment)
-            async with going_on(loop.run()):
-                begun = await until_timetable(seat, lambda one: True)
-                assert begun.next_fire is not None
-                # Nobody sounds the alarm here, so that what is due then waits for the change.
-                await asyncio.sleep((begun.next_fire - utcnow()).total_seconds() + 0.01)
-                loop.assign(overridden(assignment, JobOverride(schedule=("every 3650d",)))[0])
-                changed = await until_timetable(seat, lambda one: one.schedule == ("every 3650d",))
-                view = seat.feed.view
-                run = max(view.runs("j"), key=lambda run: run.record.fire_time or begun.watermark)
-                timetable = view.timetable("j")
-                await settled(seat, loop)
-            assert run.record.fire_time is not None
-            assert timetable is not None
-            assert run.create_revision == timetable.mod_revision
-            assert run.record.outcome is not Outcome.MISSED
-            assert begun.next_fire <= run.record.fire_time <= changed.watermark
-            assert changed.watermark < run.record.fire_time + timedelta(seconds=1)
-
-    run_with_streams(main(), timeout_s=20)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        assignment = assigned("j", "every 1s")
+        loop = JobLoop(seat.office, assignment)
+        async with going_on(loop.run()):
+            begun = await until_timetable(seat, lambda one: True)
+            assert begun.next_fire is not None
+            # Nobody sounds the alarm here, so that what is due then waits for the change.
+            await asyncio.sleep((begun.next_fire - utcnow()).total_seconds() + 0.01)
+            loop.assign(overridden(assignment, JobOverride(schedule=("every 3650d",)))[0])
+            changed = await until_timetable(seat, lambda one: one.schedule == ("every 3650d",))
+            view = seat.feed.view
+            run = max(view.runs("j"), key=lambda run: run.record.fire_time or begun.watermark)
+            timetable = view.timetable("j")
+            await settled(seat, loop)
+        assert run.record.fire_time is not None
+        assert timetable is not None
+        assert run.create_revision == timetable.mod_revision
+        assert run.record.outcome is not Outcome.MISSED
+        assert begun.next_fire <= run.record.fire_time <= changed.watermark
+        assert changed.watermark < run.record.fire_time + timedelta(seconds=1)
 
 
-def test_a_schedule_that_is_changed_again_and_again_loses_no_fire_and_repeats_none(
+@pytest.mark.timeout_s(25)
+async def test_a_schedule_that_is_changed_again_and_again_loses_no_fire_and_repeats_none(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
     """Both schedules have a fire each second: so the ledger has to have each second once."""
 
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            assignment = assigned("j", "every 1s")
-            both, _ = overridden(assignment, JobOverride(schedule=("every 1s", "every 2s")))
-            loop = JobLoop(seat.office, assignment)
-            async with going_on(loop.run()):
-                for wanted in cycle((both, assignment)):
-                    loop.assign(wanted)
-                    await until_timetable(seat, lambda one, w=wanted: one.schedule == w.spec.schedule)  # type: ignore[misc]
-                    await asyncio.sleep(0.02)
-                    if len(every_fire(seat.feed.view, "j")) >= 3:
-                        break
-                await settled(seat, loop)
-            fires = every_fire(seat.feed.view, "j")
-            assert fires == [fires[0] + timedelta(seconds=n) for n in range(len(fires))]
-
-    run_with_streams(main(), timeout_s=25)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        assignment = assigned("j", "every 1s")
+        both, _ = overridden(assignment, JobOverride(schedule=("every 1s", "every 2s")))
+        loop = JobLoop(seat.office, assignment)
+        async with going_on(loop.run()):
+            for wanted in cycle((both, assignment)):
+                loop.assign(wanted)
+                await until_timetable(seat, lambda one, w=wanted: one.schedule == w.spec.schedule)  # type: ignore[misc]
+                await asyncio.sleep(0.02)
+                if len(every_fire(seat.feed.view, "j")) >= 3:
+                    break
+            await settled(seat, loop)
+        fires = every_fire(seat.feed.view, "j")
+        assert fires == [fires[0] + timedelta(seconds=n) for n in range(len(fires))]
 
 
-def test_a_new_schedule_begins_with_the_present(etcd: EmbeddedEtcd, namespace: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            assignment = assigned("j")
-            loop = JobLoop(seat.office, assignment)
-            async with going_on(loop.run()):
-                await until_timetable(seat, lambda one: True)
-                await asyncio.sleep(1.05)
-                changed_at = utcnow()
-                loop.assign(overridden(assignment, JobOverride(schedule=("every 1s",)))[0])
-                changed = await until_timetable(seat, lambda one: one.schedule == ("every 1s",))
-                assert changed.watermark >= changed_at
-                await settled(seat, loop)
-                assert all(fire > changed_at for fire in every_fire(seat.feed.view, "j"))
-
-    run_with_streams(main(), timeout_s=20)
-
-
-def test_a_timeout_holds_from_the_next_attempt_on(etcd: EmbeddedEtcd, namespace: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            base = assigned("j")
-            spec = base.spec.model_copy(update={"reference": "tests.support.jobs.witnessed:obedient"})
-            assignment = replace(base, spec=spec)
-            loop = JobLoop(seat.office, assignment)
-            async with going_on(loop.run()):
-                await until_timetable(seat, lambda one: True)
-                loop.assign(overridden(assignment, JobOverride(timeout=0.5))[0])
-                await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
-                await run_obediently(seat, loop, effects=tmp_path / "e", gate=tmp_path / "never")
-                view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
-                assert view.runs("j")[0].record.outcome is Outcome.TIMED_OUT
-                await settled(seat, loop)
-
-    run_with_streams(main(), timeout_s=20)
-
-
-def test_a_new_term_begins_with_the_overrides_and_does_not_end_the_schedule_that_they_set(
+@pytest.mark.timeout_s(20)
+async def test_a_new_schedule_begins_with_the_present(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            await overrides_in(seat.outside, namespace).set("jobs.j.schedule", "every 3650d")
-            former = Timetable(watermark=utcnow(), schedule=("every 3650d",))
-            revision = await seat.outside.put(seat.keys.timetable("j"), former.to_bytes())
-            await seat.feed.until(lambda view: view.revision >= revision)
-            async with going_on(serve_term(seat.office, {"j": assigned("j")})):
-                found = await until_timetable(seat, lambda one: one.next_fire is not None)
-            assert (found.watermark, found.schedule) == (former.watermark, former.schedule)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        assignment = assigned("j")
+        loop = JobLoop(seat.office, assignment)
+        async with going_on(loop.run()):
+            await until_timetable(seat, lambda one: True)
+            await asyncio.sleep(1.05)
+            changed_at = utcnow()
+            loop.assign(overridden(assignment, JobOverride(schedule=("every 1s",)))[0])
+            changed = await until_timetable(seat, lambda one: one.schedule == ("every 1s",))
+            assert changed.watermark >= changed_at
+            await settled(seat, loop)
+            assert all(fire > changed_at for fire in every_fire(seat.feed.view, "j"))
 
-    run_with_streams(main(), timeout_s=20)
 
-
-def test_a_loop_that_breaks_on_a_change_takes_it_up_when_it_begins_again(
+@pytest.mark.timeout_s(20)
+async def test_a_timeout_holds_from_the_next_attempt_on(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            assignment = assigned("j", "every 3650d")
-            loop = JobLoop(seat.office, assignment)
-
-            async def fail() -> None:
-                raise OSError("made up")
-
-            async with going_on(loop.run()):
-                await until_timetable(seat, lambda one: True)
-                await loop.idle()
-            seat.writer.before = fail
-            loop.assign(overridden(assignment, JobOverride(enabled=False))[0])
-            with pytest.raises(OSError, match="made up"):
-                await loop.run()
-            async with going_on(loop.run()):
-                await until_timetable(seat, lambda one: one.schedule == ())
-            assert (loop.spec.enabled, loop.spec.overridden) == (False, ("enabled",))
-
-    run_with_streams(main(), timeout_s=15)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        base = assigned("j")
+        spec = base.spec.model_copy(update={"reference": "tests.support.jobs.witnessed:obedient"})
+        assignment = replace(base, spec=spec)
+        loop = JobLoop(seat.office, assignment)
+        async with going_on(loop.run()):
+            await until_timetable(seat, lambda one: True)
+            loop.assign(overridden(assignment, JobOverride(timeout=0.5))[0])
+            await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
+            await run_obediently(seat, loop, effects=tmp_path / "e", gate=tmp_path / "never")
+            view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
+            assert view.runs("j")[0].record.outcome is Outcome.TIMED_OUT
+            await settled(seat, loop)
 
 
-def test_a_change_that_etcd_is_away_for_waits_and_leaves_the_run_under_way_alone(
+@pytest.mark.timeout_s(20)
+async def test_a_new_term_begins_with_the_overrides_and_does_not_end_the_schedule_that_they_set(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
-        ):
-            base = assigned("j", "every 3650d")
-            spec = base.spec.model_copy(update={"reference": "tests.support.jobs.witnessed:obedient"})
-            assignment, gate = replace(base, spec=spec), tmp_path / "gate"
-            loop = JobLoop(seat.office, assignment)
-            async with going_on(loop.run()):
-                await until_timetable(seat, lambda one: True)
-                await run_obediently(seat, loop, effects=tmp_path / "effects", gate=gate)
-                for override in (
-                    JobOverride(timeout=3600.0),  # is only announced
-                    JobOverride(schedule=("every 3649d",)),  # has a timetable to read first
-                ):
-                    with hearing() as heard:
-                        await proxy.refuse()
-                        loop.assign(overridden(assignment, override)[0])
-                        await heard.until(Events.CONNECTION_TROUBLE)
-                        await proxy.accept()
-                        await heard.until(Events.JOB_CHANGED)
-                gate.touch()
-                view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
-                (run,) = view.runs("j")
-                assert [attempt.outcome for attempt in run.record.attempts] == [Outcome.SUCCEEDED]
-                await settled(seat, loop)
-
-    run_with_streams(main(), timeout_s=25)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        await overrides_in(seat.outside, namespace).set("jobs.j.schedule", "every 3650d")
+        former = Timetable(watermark=utcnow(), schedule=("every 3650d",))
+        revision = await seat.outside.put(seat.keys.timetable("j"), former.to_bytes())
+        await seat.feed.until(lambda view: view.revision >= revision)
+        async with going_on(serve_term(seat.office, {"j": assigned("j")})):
+            found = await until_timetable(seat, lambda one: one.next_fire is not None)
+        assert (found.watermark, found.schedule) == (former.watermark, former.schedule)
 
 
-def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
+@pytest.mark.timeout_s(15)
+async def test_a_loop_that_breaks_on_a_change_takes_it_up_when_it_begins_again(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        assignment = assigned("j", "every 3650d")
+        loop = JobLoop(seat.office, assignment)
+
+        async def fail() -> None:
+            raise OSError("made up")
+
+        async with going_on(loop.run()):
+            await until_timetable(seat, lambda one: True)
+            await loop.idle()
+        seat.writer.before = fail
+        loop.assign(overridden(assignment, JobOverride(enabled=False))[0])
+        with pytest.raises(OSError, match="made up"):
+            await loop.run()
+        async with going_on(loop.run()):
+            await until_timetable(seat, lambda one: one.schedule == ())
+        assert (loop.spec.enabled, loop.spec.overridden) == (False, ("enabled",))
+
+
+@pytest.mark.timeout_s(25)
+async def test_a_change_that_etcd_is_away_for_waits_and_leaves_the_run_under_way_alone(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
+    ):
+        base = assigned("j", "every 3650d")
+        spec = base.spec.model_copy(update={"reference": "tests.support.jobs.witnessed:obedient"})
+        assignment, gate = replace(base, spec=spec), tmp_path / "gate"
+        loop = JobLoop(seat.office, assignment)
+        async with going_on(loop.run()):
+            await until_timetable(seat, lambda one: True)
+            await run_obediently(seat, loop, effects=tmp_path / "effects", gate=gate)
+            for override in (
+                JobOverride(timeout=3600.0),  # is only announced
+                JobOverride(schedule=("every 3649d",)),  # has a timetable to read first
+            ):
+                with hearing() as heard:
+                    await proxy.refuse()
+                    loop.assign(overridden(assignment, override)[0])
+                    await heard.until(Events.CONNECTION_TROUBLE)
+                    await proxy.accept()
+                    await heard.until(Events.JOB_CHANGED)
+            gate.touch()
+            view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
+            (run,) = view.runs("j")
+            assert [attempt.outcome for attempt in run.record.attempts] == [Outcome.SUCCEEDED]
+            await settled(seat, loop)
+
+
+@pytest.mark.timeout_s(15)
+async def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
     refused: list[Any] = []
@@ -234,7 +224,8 @@ def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
         if event is Events.JOB_OVERRIDE_REFUSED:
             refused.append((fields["job"], fields["reason"]))
 
-    async def main() -> None:
+    stop = listen(hear)
+    try:
         async with seated(etcd.endpoint, namespace, tmp_path) as seat:
             store = overrides_in(seat.outside, namespace)
             await store.set("jobs.j.params", {"value": 5})
@@ -259,33 +250,27 @@ def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
                     assert loop.spec.params == {}
             assert ("k", "no job is called that") in refused
             assert any(job == "j" and "has to be of type int" in reason for job, reason in refused)
-
-    stop = listen(hear)
-    try:
-        run_with_streams(main(), timeout_s=15)
     finally:
         stop()
 
 
-def test_overrides_that_etcd_is_away_for_are_waited_for(
+@pytest.mark.timeout_s(15)
+async def test_overrides_that_etcd_is_away_for_are_waited_for(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
-        ):
-            base, known = assigned("j"), asyncio.Event()
-            loop = JobLoop(seat.office, base)
-            await proxy.refuse()
-            with hearing() as heard:
-                async with going_on(take_up_overrides(seat.office, {"j": loop}, {"j": base}, known)):
-                    await heard.until(Events.CONNECTION_TROUBLE)
-                    assert not known.is_set()
-                    await proxy.accept()
-                    await known.wait()
-
-    run_with_streams(main(), timeout_s=15)
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        seated(etcd.endpoint, namespace, tmp_path, through=proxy.endpoint) as seat,
+    ):
+        base, known = assigned("j"), asyncio.Event()
+        loop = JobLoop(seat.office, base)
+        await proxy.refuse()
+        with hearing() as heard:
+            async with going_on(take_up_overrides(seat.office, {"j": loop}, {"j": base}, known)):
+                await heard.until(Events.CONNECTION_TROUBLE)
+                assert not known.is_set()
+                await proxy.accept()
+                await known.wait()
 
 
 def test_an_override_changes_what_it_names_and_nothing_else() -> None:

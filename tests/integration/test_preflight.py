@@ -23,7 +23,6 @@ from leaderjob.etcd.rpc import rpc
 from leaderjob.records.keys import Keys
 from tests.support.commands import leaderjob
 from tests.support.etcd import each_release, etcdctl, every_release
-from tests.support.streams import run_with_streams
 
 
 @pytest.mark.parametrize(
@@ -55,61 +54,47 @@ async def of_release(version: str) -> AsyncIterator[str]:
         await server.stop(None)
 
 
-def test_an_older_etcd_is_named() -> None:
-    async def main() -> None:
-        async with of_release("3.5.21") as recent, of_release("3.3.27") as old:
-            with pytest.raises(
-                SettingsError, match=rf"{old} is of release 3\.3\.27, and leaderjob needs 3\.4"
-            ):
-                await refuse_old_release(Etcd, [recent, old])
-            await refuse_old_release(Etcd, [recent])
-
-    run_with_streams(main())
+async def test_an_older_etcd_is_named() -> None:
+    async with of_release("3.5.21") as recent, of_release("3.3.27") as old:
+        with pytest.raises(SettingsError, match=rf"{old} is of release 3\.3\.27, and leaderjob needs 3\.4"):
+            await refuse_old_release(Etcd, [recent, old])
+        await refuse_old_release(Etcd, [recent])
 
 
-def test_a_replica_does_not_start_on_an_older_etcd_and_the_doctor_says_so(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with of_release("3.3.27") as old:
-            replica = ["--id", "r1", "--etcd", old, "--state-dir", str(tmp_path / "state")]
-            started, looked = await asyncio.gather(
-                asyncio.to_thread(leaderjob, "run", *replica, cwd=tmp_path),
-                asyncio.to_thread(leaderjob, "doctor", *replica, cwd=tmp_path),
-            )
-        assert started.returncode == 2
-        assert "is of release 3.3.27, and leaderjob needs 3.4 or newer" in started.stderr
-        assert "Traceback" not in started.stderr
-        assert looked.returncode == 1
-        assert "leaderjob needs etcd 3.4 or newer" in looked.stdout
-
-    run_with_streams(main())
+async def test_a_replica_does_not_start_on_an_older_etcd_and_the_doctor_says_so(tmp_path: Path) -> None:
+    async with of_release("3.3.27") as old:
+        replica = ["--id", "r1", "--etcd", old, "--state-dir", str(tmp_path / "state")]
+        started, looked = await asyncio.gather(
+            asyncio.to_thread(leaderjob, "run", *replica, cwd=tmp_path),
+            asyncio.to_thread(leaderjob, "doctor", *replica, cwd=tmp_path),
+        )
+    assert started.returncode == 2
+    assert "is of release 3.3.27, and leaderjob needs 3.4 or newer" in started.stderr
+    assert "Traceback" not in started.stderr
+    assert looked.returncode == 1
+    assert "leaderjob needs etcd 3.4 or newer" in looked.stdout
 
 
 @every_release("own_etcd")
-def test_a_sound_etcd_is_taken_as_it_is_and_left_so(own_etcd: EmbeddedEtcd) -> None:
-    async def main() -> None:
-        async with Etcd([own_etcd.endpoint]) as client:
-            before = (await client.range("/")).revision
-            await refuse_old_release(Etcd, [own_etcd.endpoint])
-            await refuse_without_permission(client, Keys("n"))
-            after = await client.range("/")
-            assert (after.revision, after.kvs) == (before, ())
-
-    run_with_streams(main())
+async def test_a_sound_etcd_is_taken_as_it_is_and_left_so(own_etcd: EmbeddedEtcd) -> None:
+    async with Etcd([own_etcd.endpoint]) as client:
+        before = (await client.range("/")).revision
+        await refuse_old_release(Etcd, [own_etcd.endpoint])
+        await refuse_without_permission(client, Keys("n"))
+        after = await client.range("/")
+        assert (after.revision, after.kvs) == (before, ())
 
 
-def test_a_full_store_does_not_keep_a_replica_from_serving(own_etcd: EmbeddedEtcd) -> None:
-    async def main() -> None:
-        async with Etcd([own_etcd.endpoint]) as client:
-            request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, alarm=rpc.NOSPACE)
-            async with Etcd([own_etcd.endpoint]) as raising:
-                await raising.connection.call(
-                    lambda stubs: stubs.maintenance.Alarm, request, repeatable=True, linearizable=False
-                )
-            with pytest.raises(NoSpace):
-                await client.put("/key", b"")
-            await refuse_without_permission(client, Keys("n"))
-
-    run_with_streams(main())
+async def test_a_full_store_does_not_keep_a_replica_from_serving(own_etcd: EmbeddedEtcd) -> None:
+    async with Etcd([own_etcd.endpoint]) as client:
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, alarm=rpc.NOSPACE)
+        async with Etcd([own_etcd.endpoint]) as raising:
+            await raising.connection.call(
+                lambda stubs: stubs.maintenance.Alarm, request, repeatable=True, linearizable=False
+            )
+        with pytest.raises(NoSpace):
+            await client.put("/key", b"")
+        await refuse_without_permission(client, Keys("n"))
 
 
 class Slow(EmbeddedEtcd):
@@ -121,23 +106,19 @@ class Slow(EmbeddedEtcd):
 
 
 @pytest.mark.parametrize("binary", each_release())
-def test_a_ttl_below_etcds_minimum_is_refused_with_what_to_do(tmp_path: Path, binary: Path) -> None:
+@pytest.mark.timeout_s(40)
+async def test_a_ttl_below_etcds_minimum_is_refused_with_what_to_do(tmp_path: Path, binary: Path) -> None:
     """One and a half times the election timeout of 4 s."""
 
-    async def main() -> None:
-        async with Slow(tmp_path / "etcd", binary=binary, fsync=False) as server:
-            target = ["run", "--id", "r1", "--etcd", server.endpoint, "--state-dir", str(tmp_path / "state")]
-            done = await asyncio.to_thread(leaderjob, *target, "--ttl", "5s", cwd=tmp_path)
-            assert (done.returncode, done.stdout) == (2, "")
-            for part in (
-                "setting 'election.ttl': 5s is less than etcd grants, which is 6s at least",
-                "Set election.ttl to 6s or more, or lower etcd's --election-timeout",
-            ):
-                assert part in done.stderr
-            async with Etcd([server.endpoint]) as client:
-                await refuse_short_ttl(client, 6)
-                assert (
-                    await asyncio.to_thread(etcdctl, server.endpoint, "lease", "list") == "found 0 leases\n"
-                )
-
-    run_with_streams(main(), timeout_s=40)
+    async with Slow(tmp_path / "etcd", binary=binary, fsync=False) as server:
+        target = ["run", "--id", "r1", "--etcd", server.endpoint, "--state-dir", str(tmp_path / "state")]
+        done = await asyncio.to_thread(leaderjob, *target, "--ttl", "5s", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        for part in (
+            "setting 'election.ttl': 5s is less than etcd grants, which is 6s at least",
+            "Set election.ttl to 6s or more, or lower etcd's --election-timeout",
+        ):
+            assert part in done.stderr
+        async with Etcd([server.endpoint]) as client:
+            await refuse_short_ttl(client, 6)
+            assert await asyncio.to_thread(etcdctl, server.endpoint, "lease", "list") == "found 0 leases\n"

@@ -48,7 +48,7 @@ def test_a_broken_part_that_left_processes_behind_does_not_say_that_they_are_gon
 
 
 @pytest.mark.parametrize("result", ["nothing", "a file", "a pipe, which cannot be published"])
-def test_whatever_becomes_of_a_result_the_next_term_learns_that_processes_were_left(
+async def test_whatever_becomes_of_a_result_the_next_term_learns_that_processes_were_left(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str
 ) -> None:
     outcome = Outcome.FAILED if "pipe" in result else Outcome.SUCCEEDED
@@ -63,84 +63,72 @@ def test_whatever_becomes_of_a_result_the_next_term_learns_that_processes_were_l
 
     monkeypatch.setattr(dispatch, "run_attempt", attempt)
 
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
-            recorded = (await read(seat, "r")).record
-            assert recorded == done
-            assert (recorded.outcome, outcomes(recorded)) == (outcome, [outcome])
-            assert (recorded.version is not None) == ("file" in result)
-            assert not recorded.attempts[0].workers_gone
-
-    run_with_streams(main())
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+        recorded = (await read(seat, "r")).record
+        assert recorded == done
+        assert (recorded.outcome, outcomes(recorded)) == (outcome, [outcome])
+        assert (recorded.version is not None) == ("file" in result)
+        assert not recorded.attempts[0].workers_gone
 
 
-def test_processes_that_an_older_term_left_of_another_run_are_waited_for_as_well(
+async def test_processes_that_an_older_term_left_of_another_run_are_waited_for_as_well(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
     ttl_s = 3.0
 
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            former = admitted("former").begin(token=1, replica="r2", ttl_s=ttl_s, now=utcnow())
-            left = await stored(seat, former.finish(Outcome.FAILED, now=utcnow(), workers_gone=False))
-            await seat.feed.until(lambda view: view.revision >= left.mod_revision)
-            done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
-            assert done.outcome is Outcome.SUCCEEDED
-            assert boottime() - seat.office.leadership.won_at >= ttl_s * 1.01
-
-    run_with_streams(main())
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        former = admitted("former").begin(token=1, replica="r2", ttl_s=ttl_s, now=utcnow())
+        left = await stored(seat, former.finish(Outcome.FAILED, now=utcnow(), workers_gone=False))
+        await seat.feed.until(lambda view: view.revision >= left.mod_revision)
+        done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+        assert done.outcome is Outcome.SUCCEEDED
+        assert boottime() - seat.office.leadership.won_at >= ttl_s * 1.01
 
 
-def test_processes_that_a_term_in_between_has_waited_for_hold_nobody_back_again(
+async def test_processes_that_a_term_in_between_has_waited_for_hold_nobody_back_again(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            former = admitted("former").begin(token=1, replica="r2", ttl_s=60.0, now=utcnow())
-            await stored(seat, former.finish(Outcome.FAILED, now=utcnow(), workers_gone=False))
-            since = admitted("since").begin(token=2, replica="r3", ttl_s=60.0, now=utcnow())
-            last = await stored(seat, since.finish(Outcome.SUCCEEDED, now=utcnow()))
-            await seat.feed.until(lambda view: view.revision >= last.mod_revision)
-            with hearing() as heard:
-                done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
-            assert done.outcome is Outcome.SUCCEEDED
-            assert heard.all(Events.HOLDING_BACK) == []
-
-    run_with_streams(main())
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        former = admitted("former").begin(token=1, replica="r2", ttl_s=60.0, now=utcnow())
+        await stored(seat, former.finish(Outcome.FAILED, now=utcnow(), workers_gone=False))
+        since = admitted("since").begin(token=2, replica="r3", ttl_s=60.0, now=utcnow())
+        last = await stored(seat, since.finish(Outcome.SUCCEEDED, now=utcnow()))
+        await seat.feed.until(lambda view: view.revision >= last.mod_revision)
+        with hearing() as heard:
+            done = await Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+        assert done.outcome is Outcome.SUCCEEDED
+        assert heard.all(Events.HOLDING_BACK) == []
 
 
 @pytest.mark.parametrize("reaped", [True, False])
-def test_who_is_cancelled_records_the_end_of_the_attempt_and_whether_its_processes_are_gone(
+async def test_who_is_cancelled_records_the_end_of_the_attempt_and_whether_its_processes_are_gone(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
 ) -> None:
-    async def main() -> None:
-        works = asyncio.Event()
+    works = asyncio.Event()
 
-        async def attempt(*args: Any, on_gone: Any, **options: Any) -> AttemptEnd:
-            works.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                on_gone(reaped)
-            raise AssertionError("nobody sets it")
+    async def attempt(*args: Any, on_gone: Any, **options: Any) -> AttemptEnd:
+        works.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            on_gone(reaped)
+        raise AssertionError("nobody sets it")
 
-        monkeypatch.setattr(dispatch, "run_attempt", attempt)
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            dispatching = Dispatch(seat.office, assigned("j"))
-            carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, admitted())))
-            await works.wait()
-            carrying.cancel()
-            await asyncio.wait([carrying])
-            assert carrying.cancelled()
-            (handed_over,) = (await read(seat, "r")).record.attempts
-            assert (handed_over.outcome, handed_over.workers_gone) == (Outcome.ABANDONED, reaped)
-
-    run_with_streams(main())
+    monkeypatch.setattr(dispatch, "run_attempt", attempt)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        dispatching = Dispatch(seat.office, assigned("j"))
+        carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, admitted())))
+        await works.wait()
+        carrying.cancel()
+        await asyncio.wait([carrying])
+        assert carrying.cancelled()
+        (handed_over,) = (await read(seat, "r")).record.attempts
+        assert (handed_over.outcome, handed_over.workers_gone) == (Outcome.ABANDONED, reaped)
 
 
 @pytest.mark.parametrize("same_run", [True, False], ids=["retry", "next run"])
-def test_where_processes_were_left_the_next_attempt_waits_for_longer_than_the_ttl(
+async def test_where_processes_were_left_the_next_attempt_waits_for_longer_than_the_ttl(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_run: bool
 ) -> None:
     """No process can be made that outlives SIGKILL, so the end of the first attempt is made up."""
@@ -160,15 +148,12 @@ def test_where_processes_were_left_the_next_attempt_waits_for_longer_than_the_tt
 
     monkeypatch.setattr(dispatch, "run_attempt", attempt)
 
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            dispatching = Dispatch(seat.office, with_policy(retries=1))
-            done = await dispatching.carry_out(await stored(seat, admitted()))
-            assert done.attempts[0].workers_gone is False
-            if not same_run:
-                done = await dispatching.carry_out(await stored(seat, admitted("next")))
-            assert done.outcome is Outcome.SUCCEEDED
-            ttl_s = seat.office.leadership.session.ttl_s
-            assert started[1] - started[0] >= ttl_s * 1.01
-
-    run_with_streams(main())
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        dispatching = Dispatch(seat.office, with_policy(retries=1))
+        done = await dispatching.carry_out(await stored(seat, admitted()))
+        assert done.attempts[0].workers_gone is False
+        if not same_run:
+            done = await dispatching.carry_out(await stored(seat, admitted("next")))
+        assert done.outcome is Outcome.SUCCEEDED
+        ttl_s = seat.office.leadership.session.ttl_s
+        assert started[1] - started[0] >= ttl_s * 1.01

@@ -117,25 +117,22 @@ def events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("how", ["refused", "silent", "another one"])
-def test_a_member_that_lives_and_cannot_be_reached_is_told_of_once_with_what_to_do(
+@pytest.mark.timeout_s(10)
+async def test_a_member_that_lives_and_cannot_be_reached_is_told_of_once_with_what_to_do(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    async def main() -> str:
-        async with (
-            LivenessListener("other", "of somebody else", "127.0.0.1") as other,
-            Cuttable(f"127.0.0.1:{other.port}") as silent,
-            looking(etcd.endpoint, namespace, tmp_path) as here,
-        ):
-            silent.cut()
-            nobody = f"127.0.0.1:{free_ports(1)[0]}"
-            address = {"refused": nobody, "silent": silent.endpoint}.get(how, f"127.0.0.1:{other.port}")
-            began = time.monotonic()
-            await here.joins(member("far", address))
-            await here.says({"far": address})
-            assert time.monotonic() - began >= _PATIENCE_S, "it might have died a moment ago"
-            return address
-
-    address = run_with_streams(main(), timeout_s=10)
+    async with (
+        LivenessListener("other", "of somebody else", "127.0.0.1") as other,
+        Cuttable(f"127.0.0.1:{other.port}") as silent,
+        looking(etcd.endpoint, namespace, tmp_path) as here,
+    ):
+        silent.cut()
+        nobody = f"127.0.0.1:{free_ports(1)[0]}"
+        address = {"refused": nobody, "silent": silent.endpoint}.get(how, f"127.0.0.1:{other.port}")
+        began = time.monotonic()
+        await here.joins(member("far", address))
+        await here.says({"far": address})
+        assert time.monotonic() - began >= _PATIENCE_S, "it might have died a moment ago"
     (warning,) = events(caplog, "member_unreachable")
     assert (warning["member"], warning["address"]) == ("far", address)
     words = {
@@ -148,69 +145,60 @@ def test_a_member_that_lives_and_cannot_be_reached_is_told_of_once_with_what_to_
     assert "takeover_fast = false" in warning["reason"]
 
 
-def test_a_record_whose_process_died_a_moment_ago_is_no_reason_to_warn(
+@pytest.mark.timeout_s(10)
+async def test_a_record_whose_process_died_a_moment_ago_is_no_reason_to_warn(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, dialled: list[str]
 ) -> None:
-    async def main() -> None:
-        async with looking(etcd.endpoint, namespace, tmp_path) as here:
-            await here.joins(member("dead", "127.0.0.1:1"))
-            while len(dialled) < 3:
-                await asyncio.sleep(0.01)
-            await here.client.delete(here.keys.member("dead"))
-            await here.joins(member("far", "127.0.0.1:2"))
-            await here.says({"far": "127.0.0.1:2"})
-
-    run_with_streams(main(), timeout_s=10)
+    async with looking(etcd.endpoint, namespace, tmp_path) as here:
+        await here.joins(member("dead", "127.0.0.1:1"))
+        while len(dialled) < 3:
+            await asyncio.sleep(0.01)
+        await here.client.delete(here.keys.member("dead"))
+        await here.joins(member("far", "127.0.0.1:2"))
+        await here.says({"far": "127.0.0.1:2"})
     assert [told["member"] for told in events(caplog, "member_unreachable")] == ["far"]
 
 
-def test_a_member_that_answered_once_is_not_dialled_again_though_it_dies(
+@pytest.mark.timeout_s(10)
+async def test_a_member_that_answered_once_is_not_dialled_again_though_it_dies(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, dialled: list[str]
 ) -> None:
-    async def main() -> str:
-        async with looking(etcd.endpoint, namespace, tmp_path) as here:
-            async with LivenessListener("near", "incarnation of near", "127.0.0.1") as near:
-                address = f"127.0.0.1:{near.port}"
-                await here.joins(member("near", address))
-                while not dialled:
-                    await asyncio.sleep(0.01)
-                await asyncio.sleep(0.05)  # so that it has got its answer
-            await here.joins(member("far", "127.0.0.1:2"))
-            await here.says({"far": "127.0.0.1:2"})
-            return address
-
-    address = run_with_streams(main(), timeout_s=10)
+    async with looking(etcd.endpoint, namespace, tmp_path) as here:
+        async with LivenessListener("near", "incarnation of near", "127.0.0.1") as near:
+            address = f"127.0.0.1:{near.port}"
+            await here.joins(member("near", address))
+            while not dialled:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)  # so that it has got its answer
+        await here.joins(member("far", "127.0.0.1:2"))
+        await here.says({"far": "127.0.0.1:2"})
     assert dialled.count(address) == 1
     assert [told["member"] for told in events(caplog, "member_unreachable")] == ["far"]
 
 
-def test_it_is_taken_back_when_the_address_answers_after_all(
+@pytest.mark.timeout_s(10)
+async def test_it_is_taken_back_when_the_address_answers_after_all(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        (port,) = free_ports(1)
-        address = f"127.0.0.1:{port}"
-        async with looking(etcd.endpoint, namespace, tmp_path) as here:
-            await here.joins(member("far", address))
-            await here.says({"far": address})
-            async with LivenessListener("far", "incarnation of far", "127.0.0.1", port):
-                await here.says({})
-
-    run_with_streams(main(), timeout_s=10)
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    async with looking(etcd.endpoint, namespace, tmp_path) as here:
+        await here.joins(member("far", address))
+        await here.says({"far": address})
+        async with LivenessListener("far", "incarnation of far", "127.0.0.1", port):
+            await here.says({})
     (told_of,) = events(caplog, "member_reachable")
     assert told_of["member"] == "far"
 
 
-def test_an_observer_need_not_be_reached(
+@pytest.mark.timeout_s(10)
+async def test_an_observer_need_not_be_reached(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, dialled: list[str]
 ) -> None:
-    async def main() -> None:
-        async with looking(etcd.endpoint, namespace, tmp_path) as here:
-            await here.joins(member("observer", "127.0.0.1:1", Priority.OBSERVER))
-            await here.joins(member("far", "127.0.0.1:2"))
-            await here.says({"far": "127.0.0.1:2"})
-
-    run_with_streams(main(), timeout_s=10)
+    async with looking(etcd.endpoint, namespace, tmp_path) as here:
+        await here.joins(member("observer", "127.0.0.1:1", Priority.OBSERVER))
+        await here.joins(member("far", "127.0.0.1:2"))
+        await here.says({"far": "127.0.0.1:2"})
     assert set(dialled) == {"127.0.0.1:2"}
 
 

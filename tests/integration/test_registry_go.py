@@ -14,7 +14,6 @@ from leaderjob.embedded.ports import free_ports
 from leaderjob.etcd import Etcd
 from leaderjob.recipes import Followed, Registry
 from tests.support.etcd import each_release, etcdctl
-from tests.support.streams import run_with_streams
 
 PRETENDED = "10.0.0.5:2379"
 
@@ -44,7 +43,7 @@ def resolved(address: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("binary", each_release())
-def test_go_resolves_what_is_registered_here_and_is_found_here(
+async def test_go_resolves_what_is_registered_here_and_is_found_here(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, binary: Path
 ) -> None:
     (port,) = free_ports(1)
@@ -55,22 +54,19 @@ def test_go_resolves_what_is_registered_here_and_is_found_here(
         while len(instances) != count:
             instances = await followed.changed(instances)
 
-    async def main() -> None:
-        async with Etcd([etcd.endpoint]) as client:
-            registry = Registry(client, namespace=namespace)
-            target = registry.prefix("proxies").rstrip("/")
-            with proxy(binary, etcd, target, address, tmp_path):
-                async with (
-                    registry.following("proxies") as followed,
-                    registry.register("proxies", PRETENDED, metadata={"name": "ours"}),
-                ):
-                    await until(followed, 2)
-                    (theirs,) = [each for each in followed.instances if each.address == address]
-                    assert theirs.key == f"{target}/{address}"
-                    assert list(theirs.metadata) == ["name"]
-                    give_up_at = time.monotonic() + 15
-                    wanted = {("ours", PRETENDED), (theirs.metadata["name"], address)}
-                    while (seen := resolved(address)) != wanted:
-                        assert time.monotonic() < give_up_at, seen
-
-    run_with_streams(main())
+    async with Etcd([etcd.endpoint]) as client:
+        registry = Registry(client, namespace=namespace)
+        target = registry.prefix("proxies").rstrip("/")
+        with proxy(binary, etcd, target, address, tmp_path):
+            async with (
+                registry.following("proxies") as followed,
+                registry.register("proxies", PRETENDED, metadata={"name": "ours"}),
+            ):
+                await until(followed, 2)
+                (theirs,) = [each for each in followed.instances if each.address == address]
+                assert theirs.key == f"{target}/{address}"
+                assert list(theirs.metadata) == ["name"]
+                give_up_at = time.monotonic() + 15
+                wanted = {("ours", PRETENDED), (theirs.metadata["name"], address)}
+                while (seen := resolved(address)) != wanted:
+                    assert time.monotonic() < give_up_at, seen

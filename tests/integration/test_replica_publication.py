@@ -25,7 +25,6 @@ from leaderjob.records.keys import Keys
 from leaderjob.records.stored import Stored
 from leaderjob.results.store import StagedArtifact, Store
 from leaderjob.scheduling.alarm import Alarm
-from tests.support.streams import run_with_streams
 
 
 class _Interrupted(Etcd):
@@ -84,45 +83,42 @@ async def office(
                 await asyncio.wait([following])
 
 
-def test_a_pointer_that_was_written_meanwhile_is_not_overwritten_but_followed(
+async def test_a_pointer_that_was_written_meanwhile_is_not_overwritten_but_followed(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def scenario() -> tuple[Run, Pointer]:
-        async with office(etcd.endpoint, namespace, tmp_path) as (term, client):
-            now = utcnow()
-            run = Run(id="mine", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=now)
-            run = run.begin(token=term.token, replica="r1", ttl_s=10.0, now=now)
-            key, pointer_key = term.keys.run("j", run.id), term.keys.pointer("j")
-            revision = await term.writer.commit([absent(key)], [Put(key, run.to_bytes())])
-            made = tmp_path / "made"
-            made.mkdir()
-            (made / "file").write_text("content")
-            other = Pointer(
-                version=7,
-                sequence=9,
-                run="another",
-                token=1,
-                digest="blake3:" + "0" * 64,
-                manifest_bytes=1,
-                size_bytes=1,
-                file_count=1,
-                published=now,
-            )
-            client.key = pointer_key
-            client.meanwhile = lambda: client.put(pointer_key, other.to_bytes())
-            done = await publish(term, Stored(key, run, revision, revision), made, None)
-            assert client.meanwhile is None, "the pointer was not read before it was written"
-            found = await client.get(pointer_key)
-            assert found is not None
-            return done, Pointer.from_bytes(found.value)
-
-    done, pointer = run_with_streams(scenario())
+    async with office(etcd.endpoint, namespace, tmp_path) as (term, client):
+        now = utcnow()
+        run = Run(id="mine", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=now)
+        run = run.begin(token=term.token, replica="r1", ttl_s=10.0, now=now)
+        key, pointer_key = term.keys.run("j", run.id), term.keys.pointer("j")
+        revision = await term.writer.commit([absent(key)], [Put(key, run.to_bytes())])
+        made = tmp_path / "made"
+        made.mkdir()
+        (made / "file").write_text("content")
+        other = Pointer(
+            version=7,
+            sequence=9,
+            run="another",
+            token=1,
+            digest="blake3:" + "0" * 64,
+            manifest_bytes=1,
+            size_bytes=1,
+            file_count=1,
+            published=now,
+        )
+        client.key = pointer_key
+        client.meanwhile = lambda: client.put(pointer_key, other.to_bytes())
+        done = await publish(term, Stored(key, run, revision, revision), made, None)
+        assert client.meanwhile is None, "the pointer was not read before it was written"
+        found = await client.get(pointer_key)
+        assert found is not None
+        pointer = Pointer.from_bytes(found.value)
     assert (pointer.run, pointer.version, pointer.sequence) == ("mine", 8, 10)
     assert (done.outcome, done.version) == (Outcome.SUCCEEDED, 8)
 
 
 @pytest.mark.parametrize("heeds", [True, False], ids=["cut short", "too late"])
-def test_a_publication_that_is_cancelled_while_its_files_are_taken_in_leaves_nothing_behind(
+async def test_a_publication_that_is_cancelled_while_its_files_are_taken_in_leaves_nothing_behind(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, heeds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, go_on, taken_in = threading.Event(), threading.Event(), []
@@ -137,23 +133,20 @@ def test_a_publication_that_is_cancelled_while_its_files_are_taken_in_leaves_not
 
     monkeypatch.setattr(Store, "add", add_slowly)
 
-    async def scenario() -> None:
-        async with office(etcd.endpoint, namespace, tmp_path) as (term, _):
-            run = Run(id="mine", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow())
-            made = tmp_path / "made"
-            made.mkdir()
-            (made / "file").write_text("content")
-            publishing = asyncio.create_task(publish(term, Stored("/run", run, 1, 1), made, None))
-            await asyncio.to_thread(began.wait)
-            publishing.cancel()
-            await asyncio.sleep(0)
-            waits = not publishing.done()
-            go_on.set()
-            await asyncio.wait([publishing])
-            assert waits, "it did not wait for the thread that still moves its files"
-            assert publishing.cancelled()
-            assert len(taken_in) == (0 if heeds else 1)
-            term.store.sweep(())
-            assert list(term.store.root.glob("objects/*/*/*")) == []
-
-    run_with_streams(scenario())
+    async with office(etcd.endpoint, namespace, tmp_path) as (term, _):
+        run = Run(id="mine", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow())
+        made = tmp_path / "made"
+        made.mkdir()
+        (made / "file").write_text("content")
+        publishing = asyncio.create_task(publish(term, Stored("/run", run, 1, 1), made, None))
+        await asyncio.to_thread(began.wait)
+        publishing.cancel()
+        await asyncio.sleep(0)
+        waits = not publishing.done()
+        go_on.set()
+        await asyncio.wait([publishing])
+        assert waits, "it did not wait for the thread that still moves its files"
+        assert publishing.cancelled()
+        assert len(taken_in) == (0 if heeds else 1)
+        term.store.sweep(())
+        assert list(term.store.root.glob("objects/*/*/*")) == []

@@ -9,7 +9,6 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.run import Outcome
 from tests.support.commands import leaderjob, said
 from tests.support.cuttable import Cuttable
-from tests.support.loop import run_async
 from tests.support.replicas import Cluster, gone_within, told, wait_for
 
 _RESULTS = "tests.support.jobs.results"
@@ -37,19 +36,16 @@ def test_a_replica_that_waits_for_the_import_of_a_job_stops_when_told_and_leaves
         ]
 
 
-def test_a_replica_that_waits_for_etcd_stops_when_told(
+async def test_a_replica_that_waits_for_etcd_stops_when_told(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with Cuttable(etcd.endpoint) as proxy:
-            proxy.cut()
-            with Cluster(proxy.endpoint, namespace, tmp_path, jobs=_RESULTS, names=("r1",)) as cluster:
-                cluster["r1"].start()
-                await proxy.holding_request()
-                assert await asyncio.to_thread(cluster["r1"].terminate, within_s=2.0) == 0
-                assert "Traceback" not in cluster["r1"].log()
-
-    run_async(main())
+    async with Cuttable(etcd.endpoint) as proxy:
+        proxy.cut()
+        with Cluster(proxy.endpoint, namespace, tmp_path, jobs=_RESULTS, names=("r1",)) as cluster:
+            cluster["r1"].start()
+            await proxy.holding_request()
+            assert await asyncio.to_thread(cluster["r1"].terminate, within_s=2.0) == 0
+            assert "Traceback" not in cluster["r1"].log()
 
 
 @pytest.mark.parametrize(

@@ -59,23 +59,20 @@ def test_the_members_own_words_are_those_that_etcdctl_shows(own_etcd: EmbeddedEt
 
 
 @pytest.mark.parametrize("binary", each_release())
-def test_a_database_at_its_quota_is_told_with_what_to_do(tmp_path: Path, binary: Path) -> None:
+async def test_a_database_at_its_quota_is_told_with_what_to_do(tmp_path: Path, binary: Path) -> None:
     async def fill(server: EmbeddedEtcd) -> None:
         async with Etcd([server.endpoint]) as client:
             with pytest.raises(NoSpace):
                 for number in range(1000):
                     await client.put(f"/{number}", b"x" * 100_000)
 
-    async def main() -> None:
-        async with EmbeddedEtcd(tmp_path, binary=binary, fsync=False, quota_bytes=1024**2) as server:
-            await fill(server)
-            target.append(server.endpoint)
-            async with Client(target) as client:
-                facts.append((await client.status())["etcd"])
-
     target: list[str] = []
     facts: list[dict[str, object]] = []
-    run_with_streams(main())
+    async with EmbeddedEtcd(tmp_path, binary=binary, fsync=False, quota_bytes=1024**2) as server:
+        await fill(server)
+        target.append(server.endpoint)
+        async with Client(target) as client:
+            facts.append((await client.status())["etcd"])
     (etcd,) = facts
     member = etcd["endpoints"][0]["member"]  # type: ignore[index]
     assert etcd["alarms"] == [{"member": member, "alarm": "NOSPACE"}]
@@ -134,14 +131,11 @@ async def gateway(server: str) -> AsyncIterator[str]:
         await listening.stop(None)
 
 
-def test_whoever_may_not_ask_for_etcds_state_gets_the_status_all_the_same(
+async def test_whoever_may_not_ask_for_etcds_state_gets_the_status_all_the_same(
     etcd: EmbeddedEtcd, namespace: str
 ) -> None:
-    async def main() -> dict[str, object]:
-        async with gateway(etcd.endpoint) as endpoint, Client([endpoint], namespace) as client:
-            return await client.status()
-
-    found = run_with_streams(main())
+    async with gateway(etcd.endpoint) as endpoint, Client([endpoint], namespace) as client:
+        found = await client.status()
     assert (found["namespace"], found["leader"]) == (namespace, None)
     told = found["etcd"]
     assert isinstance(told, dict)

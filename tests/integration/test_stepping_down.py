@@ -22,7 +22,6 @@ from leaderjob.telemetry.events import Events
 from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated
 from tests.support.runs import admitted, outcomes, stored, with_policy
-from tests.support.streams import run_with_streams
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *, retry_after_s: float, meanwhile: Callable[[], None]) -> None:
@@ -36,55 +35,45 @@ def failing(monkeypatch: pytest.MonkeyPatch, *, retry_after_s: float, meanwhile:
     monkeypatch.setattr(dispatch, "run_attempt", attempt)
 
 
-def test_a_run_that_waits_for_its_retry_is_not_under_way(
+@pytest.mark.timeout_s(15)
+async def test_a_run_that_waits_for_its_retry_is_not_under_way(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            dispatching = Dispatch(seat.office, with_policy(retries=9))
-            busy: list[bool] = []
-            failing(monkeypatch, retry_after_s=3600.0, meanwhile=lambda: busy.append(dispatching.busy))
-            with hearing() as heard:
-                carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, admitted())))
-                await heard.until(Events.ATTEMPT_FAILED)
-                await dispatching.idle()
-            assert (busy, dispatching.busy, carrying.done()) == ([True], False, False)
-            carrying.cancel()
-            await asyncio.wait([carrying])
-
-    run_with_streams(main(), timeout_s=15)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        dispatching = Dispatch(seat.office, with_policy(retries=9))
+        busy: list[bool] = []
+        failing(monkeypatch, retry_after_s=3600.0, meanwhile=lambda: busy.append(dispatching.busy))
+        with hearing() as heard:
+            carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, admitted())))
+            await heard.until(Events.ATTEMPT_FAILED)
+            await dispatching.idle()
+        assert (busy, dispatching.busy, carrying.done()) == ([True], False, False)
+        carrying.cancel()
+        await asyncio.wait([carrying])
 
 
-def test_no_retry_begins_when_the_term_is_to_step_down(
+async def test_no_retry_begins_when_the_term_is_to_step_down(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            failing(monkeypatch, retry_after_s=0.0, meanwhile=lambda: seat.office.stepdown.ask("the test"))
-            left = await Dispatch(seat.office, with_policy(retries=9)).carry_out(
-                await stored(seat, admitted())
-            )
-            assert (left.outcome, outcomes(left)) == (None, [Outcome.FAILED])
-
-    run_with_streams(main())
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        failing(monkeypatch, retry_after_s=0.0, meanwhile=lambda: seat.office.stepdown.ask("the test"))
+        left = await Dispatch(seat.office, with_policy(retries=9)).carry_out(await stored(seat, admitted()))
+        assert (left.outcome, outcomes(left)) == (None, [Outcome.FAILED])
 
 
-def test_a_run_that_is_held_back_is_not_under_way_nor_begins_when_the_term_is_to_step_down(
+async def test_a_run_that_is_held_back_is_not_under_way_nor_begins_when_the_term_is_to_step_down(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            held = admitted().begin(token=1, replica="r0", ttl_s=6.0, now=utcnow())
-            dispatching = Dispatch(seat.office, assigned("j"))
-            with hearing() as heard:
-                carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, held)))
-                await heard.until(Events.HOLDING_BACK)
-            assert not dispatching.busy
-            seat.office.stepdown.ask("the test")
-            left = await carrying
-            assert (left.outcome, outcomes(left)) == (None, [Outcome.ABANDONED])
-
-    run_with_streams(main())
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        held = admitted().begin(token=1, replica="r0", ttl_s=6.0, now=utcnow())
+        dispatching = Dispatch(seat.office, assigned("j"))
+        with hearing() as heard:
+            carrying = asyncio.create_task(dispatching.carry_out(await stored(seat, held)))
+            await heard.until(Events.HOLDING_BACK)
+        assert not dispatching.busy
+        seat.office.stepdown.ask("the test")
+        left = await carrying
+        assert (left.outcome, outcomes(left)) == (None, [Outcome.ABANDONED])
 
 
 class Work:
@@ -138,39 +127,35 @@ async def awaited_or_given_up(work: Work, office: Office) -> None:
     await asyncio.wait(either)
 
 
-def test_office_is_not_given_up_for_a_preferred_replica_while_one_job_ends_and_another_begins(
+@pytest.mark.timeout_s(15)
+async def test_office_is_not_given_up_for_a_preferred_replica_while_one_job_ends_and_another_begins(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            office, first, second = await beside_a_preferred_one(seat), Work(), Work()
-            await second.begin()
-            async with going_on(give_way(office, [first, second])):
-                await second.awaited.wait()
-                first.awaited.clear()
-                await first.begin()
-                second.end()
-                await awaited_or_given_up(first, office)
-                assert not office.stepdown.asked
-                assert seat.writer.writes == 0, "nor is anybody asked to queue again"
-                first.end()
-                assert await office.stepdown.wait() == "wanted is preferred"
-
-    run_with_streams(main(), timeout_s=15)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        office, first, second = await beside_a_preferred_one(seat), Work(), Work()
+        await second.begin()
+        async with going_on(give_way(office, [first, second])):
+            await second.awaited.wait()
+            first.awaited.clear()
+            await first.begin()
+            second.end()
+            await awaited_or_given_up(first, office)
+            assert not office.stepdown.asked
+            assert seat.writer.writes == 0, "nor is anybody asked to queue again"
+            first.end()
+            assert await office.stepdown.wait() == "wanted is preferred"
 
 
-def test_office_is_not_given_up_for_a_preferred_replica_when_a_run_begins_as_the_line_is_put_in_order(
+@pytest.mark.timeout_s(15)
+async def test_office_is_not_given_up_for_a_preferred_replica_when_a_run_begins_as_the_line_is_put_in_order(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
-            office, work = await beside_a_preferred_one(seat), Work()
-            seat.writer.before = work.begin
-            async with going_on(give_way(office, [work])):
-                await awaited_or_given_up(work, office)
-                assert not office.stepdown.asked
-                assert await seat.outside.get(seat.keys.transfer) is None, "nobody is asked to queue again"
-                work.end()
-                assert await office.stepdown.wait() == "wanted is preferred"
-
-    run_with_streams(main(), timeout_s=15)
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        office, work = await beside_a_preferred_one(seat), Work()
+        seat.writer.before = work.begin
+        async with going_on(give_way(office, [work])):
+            await awaited_or_given_up(work, office)
+            assert not office.stepdown.asked
+            assert await seat.outside.get(seat.keys.transfer) is None, "nobody is asked to queue again"
+            work.end()
+            assert await office.stepdown.wait() == "wanted is preferred"

@@ -19,7 +19,6 @@ from leaderjob.telemetry.events import Events
 from tests.support.cuttable import Cuttable
 from tests.support.hearing import hearing
 from tests.support.office import Seat, seated
-from tests.support.streams import run_with_streams
 
 
 class Silent(Feed):
@@ -51,43 +50,37 @@ async def elected(etcd: EmbeddedEtcd, namespace: str, directory: Path) -> AsyncI
             await asyncio.wait([following])
 
 
-def test_where_the_feed_is_silent_it_is_read_again(
+@pytest.mark.timeout_s(30)
+async def test_where_the_feed_is_silent_it_is_read_again(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(succession, "_SILENT_S", 0.1)
 
-    async def main() -> None:
-        async with elected(etcd, namespace, tmp_path) as (seat, feed):
+    async with elected(etcd, namespace, tmp_path) as (seat, feed):
+        await see_all_before(feed, seat.office.leadership, seat.office.stepdown)
+        assert feed.view.revision >= seat.office.leadership.won_revision
+
+
+@pytest.mark.timeout_s(15)
+async def test_who_is_to_step_down_does_so_although_the_feed_is_silent(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "_SILENT_S", 3600.0)
+
+    async with elected(etcd, namespace, tmp_path) as (seat, feed):
+        seat.office.stepdown.ask("the test")
+        with hearing() as heard, pytest.raises(SteppedDown):
             await see_all_before(feed, seat.office.leadership, seat.office.stepdown)
-            assert feed.view.revision >= seat.office.leadership.won_revision
-
-    run_with_streams(main(), timeout_s=30)
+        assert [told["reason"] for told in heard.all(Events.STEPPING_DOWN)] == ["the test"]
 
 
-def test_who_is_to_step_down_does_so_although_the_feed_is_silent(
+@pytest.mark.timeout_s(15)
+async def test_a_term_that_ends_is_not_begun_although_the_feed_is_silent(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(succession, "_SILENT_S", 3600.0)
 
-    async def main() -> None:
-        async with elected(etcd, namespace, tmp_path) as (seat, feed):
-            seat.office.stepdown.ask("the test")
-            with hearing() as heard, pytest.raises(SteppedDown):
-                await see_all_before(feed, seat.office.leadership, seat.office.stepdown)
-            assert [told["reason"] for told in heard.all(Events.STEPPING_DOWN)] == ["the test"]
-
-    run_with_streams(main(), timeout_s=15)
-
-
-def test_a_term_that_ends_is_not_begun_although_the_feed_is_silent(
-    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(succession, "_SILENT_S", 3600.0)
-
-    async def main() -> None:
-        async with elected(etcd, namespace, tmp_path) as (seat, feed):
-            seat.office.leadership.end("the test")
-            with pytest.raises(TermLost, match="the test"):
-                await see_all_before(feed, seat.office.leadership, seat.office.stepdown)
-
-    run_with_streams(main(), timeout_s=15)
+    async with elected(etcd, namespace, tmp_path) as (seat, feed):
+        seat.office.leadership.end("the test")
+        with pytest.raises(TermLost, match="the test"):
+            await see_all_before(feed, seat.office.leadership, seat.office.stepdown)

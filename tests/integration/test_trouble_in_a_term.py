@@ -26,58 +26,52 @@ def troubles(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     return fields
 
 
-def test_a_full_store_is_reported_once_and_the_writes_are_done_when_there_is_room(
+async def test_a_full_store_is_reported_once_and_the_writes_are_done_when_there_is_room(
     small_etcd: EmbeddedEtcd, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        place = Place(small_etcd.endpoint, namespace)
-        async with place.candidate() as (election, session, _), place.outside() as outside:
-            leadership = await election.campaign(session, b"")
-            writer = FencedWriter(leadership)
-            filled_at = await fill(outside)
-            caplog.clear()
-            keys = ("/one", "/two")
-            writing = [asyncio.ensure_future(writer.commit([absent(key)], [Put(key, b"1")])) for key in keys]
-            done, _ = await asyncio.wait(writing, timeout=0.5)  # several tries of both
-            assert not done
-            (trouble,) = troubles(caplog)
-            assert trouble["term"] == leadership.term.token
-            assert "NOSPACE" in str(trouble["reason"])
-            make_room(small_etcd, filled_at)
-            await asyncio.gather(*writing)
-            assert not troubles(caplog)
-            await fill(outside)
-            again = asyncio.ensure_future(writer.commit([absent("/three")], [Put("/three", b"1")]))
-            await asyncio.wait([again], timeout=0.3)
-            assert len(troubles(caplog)) == 1
-            again.cancel()
-            await asyncio.wait([again])
-
-    run_with_streams(main())
+    place = Place(small_etcd.endpoint, namespace)
+    async with place.candidate() as (election, session, _), place.outside() as outside:
+        leadership = await election.campaign(session, b"")
+        writer = FencedWriter(leadership)
+        filled_at = await fill(outside)
+        caplog.clear()
+        keys = ("/one", "/two")
+        writing = [asyncio.ensure_future(writer.commit([absent(key)], [Put(key, b"1")])) for key in keys]
+        done, _ = await asyncio.wait(writing, timeout=0.5)  # several tries of both
+        assert not done
+        (trouble,) = troubles(caplog)
+        assert trouble["term"] == leadership.term.token
+        assert "NOSPACE" in str(trouble["reason"])
+        make_room(small_etcd, filled_at)
+        await asyncio.gather(*writing)
+        assert not troubles(caplog)
+        await fill(outside)
+        again = asyncio.ensure_future(writer.commit([absent("/three")], [Put("/three", b"1")]))
+        await asyncio.wait([again], timeout=0.3)
+        assert len(troubles(caplog)) == 1
+        again.cancel()
+        await asyncio.wait([again])
 
 
-def test_an_etcd_that_is_away_is_reported_once_to_each_time(
+async def test_an_etcd_that_is_away_is_reported_once_to_each_time(
     etcd: EmbeddedEtcd, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        place = Place(etcd.endpoint, namespace)
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            place.candidate(endpoint=proxy.endpoint) as (election, session, _),
-        ):
-            leadership = await election.campaign(session, b"")
-            writer = FencedWriter(leadership)
-            for key in ("/first", "/second"):
-                place_key = f"/{namespace}{key}"
-                await proxy.refuse()
-                caplog.clear()
-                writing = asyncio.ensure_future(writer.commit([absent(place_key)], [Put(place_key, b"")]))
-                await asyncio.wait([writing], timeout=0.5)
-                assert [trouble["term"] for trouble in troubles(caplog)] == [leadership.term.token]
-                await proxy.accept()
-                await writing
-
-    run_with_streams(main())
+    place = Place(etcd.endpoint, namespace)
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        place.candidate(endpoint=proxy.endpoint) as (election, session, _),
+    ):
+        leadership = await election.campaign(session, b"")
+        writer = FencedWriter(leadership)
+        for key in ("/first", "/second"):
+            place_key = f"/{namespace}{key}"
+            await proxy.refuse()
+            caplog.clear()
+            writing = asyncio.ensure_future(writer.commit([absent(place_key)], [Put(place_key, b"")]))
+            await asyncio.wait([writing], timeout=0.5)
+            assert [trouble["term"] for trouble in troubles(caplog)] == [leadership.term.token]
+            await proxy.accept()
+            await writing
 
 
 def test_a_trigger_that_a_full_store_refuses_exits_with_1_and_says_how_to_make_room(

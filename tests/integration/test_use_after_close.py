@@ -27,7 +27,6 @@ from leaderjob.records.fenced import FencedWriter
 from tests.support.candidates import TIMING
 from tests.support.cuttable import Cuttable
 from tests.support.stage import Stage, staged
-from tests.support.streams import run_with_streams
 
 _CALLS: dict[str, Callable[[Etcd], Awaitable[Any]]] = {
     "get": lambda client: client.get("/key"),
@@ -57,109 +56,97 @@ def test_each_public_call_of_the_client_is_among_those_tried_after_closing() -> 
 
 @pytest.mark.parametrize("used_before", [True, False])
 @pytest.mark.parametrize("name", _CALLS)
-def test_a_client_that_was_closed_says_so_to_whoever_calls(
+async def test_a_client_that_was_closed_says_so_to_whoever_calls(
     etcd: EmbeddedEtcd, name: str, used_before: bool
 ) -> None:
-    async def main() -> None:
-        async with Etcd([etcd.endpoint]) as client:
-            if used_before:
-                await client.get("/key")
-        with pytest.raises(EtcdError, match="closed"):
-            await _CALLS[name](client)
-        await client.close()  # as often as one likes
-
-    run_with_streams(main())
+    async with Etcd([etcd.endpoint]) as client:
+        if used_before:
+            await client.get("/key")
+    with pytest.raises(EtcdError, match="closed"):
+        await _CALLS[name](client)
+    await client.close()  # as often as one likes
 
 
-def test_a_session_that_was_closed_says_so(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with staged(etcd, f"/{namespace}/") as stage:
-            session = await stage.session()
-            await session.close()
-            await session.close()  # as often as one likes
-            with pytest.raises(SessionLost, match="closed"):
-                session.check()
-            with pytest.raises(SessionLost, match="closed"):
-                await stage.election().campaign(session, b"")
-            assert "closed" in await session.wait_lost()
-
-    run_with_streams(main())
+async def test_a_session_that_was_closed_says_so(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async with staged(etcd, f"/{namespace}/") as stage:
+        session = await stage.session()
+        await session.close()
+        await session.close()  # as often as one likes
+        with pytest.raises(SessionLost, match="closed"):
+            session.check()
+        with pytest.raises(SessionLost, match="closed"):
+            await stage.election().campaign(session, b"")
+        assert "closed" in await session.wait_lost()
 
 
-def test_what_was_won_on_a_session_that_was_closed_is_of_no_use(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with staged(etcd, f"/{namespace}/") as stage:
-            uses: tuple[Callable[[Leadership], Awaitable[Any]], ...] = (
-                lambda won: stage.election().proclaim(won, b""),
-                lambda won: FencedWriter(won).commit([], []),
-            )
-            for use in uses:
-                leadership = await stage.leadership()
-                await leadership.session.close()
-                with pytest.raises((NotLeader, TermLost)):
-                    await use(leadership)
-                await stage.election().resign(leadership)
-
-    run_with_streams(main())
-
-
-def test_a_term_is_over_as_soon_as_its_session_is_closed(etcd: EmbeddedEtcd, namespace: str) -> None:
-    """Closing revokes the lease, so another candidate may lead from then on."""
-
-    async def main() -> None:
-        async with staged(etcd, f"/{namespace}/") as stage:
+async def test_what_was_won_on_a_session_that_was_closed_is_of_no_use(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async with staged(etcd, f"/{namespace}/") as stage:
+        uses: tuple[Callable[[Leadership], Awaitable[Any]], ...] = (
+            lambda won: stage.election().proclaim(won, b""),
+            lambda won: FencedWriter(won).commit([], []),
+        )
+        for use in uses:
             leadership = await stage.leadership()
             await leadership.session.close()
-            with pytest.raises(TermLost):
-                leadership.check()
+            with pytest.raises((NotLeader, TermLost)):
+                await use(leadership)
+            await stage.election().resign(leadership)
 
-    run_with_streams(main())
+
+async def test_a_term_is_over_as_soon_as_its_session_is_closed(etcd: EmbeddedEtcd, namespace: str) -> None:
+    """Closing revokes the lease, so another candidate may lead from then on."""
+
+    async with staged(etcd, f"/{namespace}/") as stage:
+        leadership = await stage.leadership()
+        await leadership.session.close()
+        with pytest.raises(TermLost):
+            leadership.check()
 
 
-def test_who_waits_on_a_registration_that_was_left_is_told_so(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with Etcd([etcd.endpoint]) as client:
-            registration = Registry(client, namespace=namespace).register("greeter", "10.0.0.5:50051")
-            async with registration:
-                waiting = asyncio.create_task(registration.wait_ended())
-                await asyncio.sleep(0)
+@pytest.mark.timeout_s(10)
+async def test_who_waits_on_a_registration_that_was_left_is_told_so(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async with Etcd([etcd.endpoint]) as client:
+        registration = Registry(client, namespace=namespace).register("greeter", "10.0.0.5:50051")
+        async with registration:
+            waiting = asyncio.create_task(registration.wait_ended())
+            await asyncio.sleep(0)
+        with pytest.raises(NotRegistered, match="was left"):
+            await waiting
+        for wait in (registration.wait_ended, registration.wait_registered):
             with pytest.raises(NotRegistered, match="was left"):
-                await waiting
-            for wait in (registration.wait_ended, registration.wait_registered):
-                with pytest.raises(NotRegistered, match="was left"):
-                    await wait()
-            async with registration:  # once more
-                assert await registration.wait_registered() == registration.key
-
-    run_with_streams(main(), timeout_s=10)
+                await wait()
+        async with registration:  # once more
+            assert await registration.wait_registered() == registration.key
 
 
-def test_who_waits_for_a_registration_that_cannot_be_made_is_told_so() -> None:
-    async def main() -> None:
-        async with Etcd(["127.0.0.1:1"], call_timeout_s=0.2) as client:
-            registration = Registry(client).register("greeter", "10.0.0.5:50051")
-            waiting = asyncio.create_task(registration.wait_registered())
-            with pytest.raises(EtcdError):
-                async with registration:
-                    pass
-            with pytest.raises(NotRegistered):
-                await waiting
-
-    run_with_streams(main(), timeout_s=10)
+@pytest.mark.timeout_s(10)
+async def test_who_waits_for_a_registration_that_cannot_be_made_is_told_so() -> None:
+    async with Etcd(["127.0.0.1:1"], call_timeout_s=0.2) as client:
+        registration = Registry(client).register("greeter", "10.0.0.5:50051")
+        waiting = asyncio.create_task(registration.wait_registered())
+        with pytest.raises(EtcdError):
+            async with registration:
+                pass
+        with pytest.raises(NotRegistered):
+            await waiting
 
 
-def test_who_waits_for_changes_of_a_view_that_was_left_is_told_so(etcd: EmbeddedEtcd, namespace: str) -> None:
-    async def main() -> None:
-        async with Etcd([etcd.endpoint]) as client:
-            async with Registry(client, namespace=namespace).following("greeter") as followed:
-                waiting = asyncio.create_task(followed.changed(()))
-                await asyncio.sleep(0)
-            with pytest.raises(NotFollowed, match="greeter"):
-                await waiting
-            with pytest.raises(NotFollowed, match="greeter"):
-                await followed.changed(followed.instances)
-
-    run_with_streams(main(), timeout_s=10)
+@pytest.mark.timeout_s(10)
+async def test_who_waits_for_changes_of_a_view_that_was_left_is_told_so(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    async with Etcd([etcd.endpoint]) as client:
+        async with Registry(client, namespace=namespace).following("greeter") as followed:
+            waiting = asyncio.create_task(followed.changed(()))
+            await asyncio.sleep(0)
+        with pytest.raises(NotFollowed, match="greeter"):
+            await waiting
+        with pytest.raises(NotFollowed, match="greeter"):
+            await followed.changed(followed.instances)
 
 
 async def _follow_for_ever(stage: Stage, proxy: Cuttable) -> None:
@@ -194,19 +181,17 @@ async def _put_for_ever(stage: Stage, proxy: Cuttable) -> None:
 @pytest.mark.parametrize(
     "operation", [_follow_for_ever, _queue_for_ever, _commit_for_ever, _get_for_ever, _put_for_ever]
 )
-def test_closing_a_client_ends_what_waits_on_it_with_our_error(
+@pytest.mark.timeout_s(10)
+async def test_closing_a_client_ends_what_waits_on_it_with_our_error(
     etcd: EmbeddedEtcd, namespace: str, operation: Callable[[Stage, Cuttable], Coroutine[Any, Any, None]]
 ) -> None:
-    async def main() -> None:
-        async with (
-            Cuttable(etcd.endpoint) as proxy,
-            staged(etcd, f"/{namespace}/", through=proxy.endpoint) as stage,
-        ):
-            waiting = asyncio.create_task(operation(stage, proxy))
-            done, _ = await asyncio.wait([waiting], timeout=0.2)
-            assert not done
-            await stage.client.close()
-            with pytest.raises(EtcdError):
-                await waiting
-
-    run_with_streams(main(), timeout_s=10)
+    async with (
+        Cuttable(etcd.endpoint) as proxy,
+        staged(etcd, f"/{namespace}/", through=proxy.endpoint) as stage,
+    ):
+        waiting = asyncio.create_task(operation(stage, proxy))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+        await stage.client.close()
+        with pytest.raises(EtcdError):
+            await waiting

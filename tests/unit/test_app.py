@@ -129,7 +129,9 @@ def test_a_worker_has_its_grace_within_the_time_to_stop(monkeypatch: pytest.Monk
     assert limits == [STOP_WITHIN_S + 12.0 + 600.0, STOP_WITHIN_S + 12.0]
 
 
-def test_the_time_to_stop_is_that_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_time_to_stop_is_that_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: dict[str, float] = {}
 
     def asked_at_once(**times_s: float) -> Shutdown:
@@ -142,30 +144,26 @@ def test_the_time_to_stop_is_that_of_the_settings(tmp_path: Path, monkeypatch: p
         'etcd.endpoints = ["127.0.0.1:1"]\n[election]\nttl = 60\nmargin = 20\nkill_grace = 12\ndrain = 600'
     )
     with pytest.raises(AskedToStop):
-        run_async(run_replica(load_settings(config, {}), Redaction()))
+        await run_replica(load_settings(config, {}), Redaction())
     assert told == {"kill_grace_s": 12.0, "drain_s": 600.0}
 
 
-def test_a_start_is_cut_short_when_it_is_asked_to_stop(shutdown: Shutdown) -> None:
-    async def main() -> None:
-        asyncio.get_running_loop().call_soon(shutdown.ask)
-        with pytest.raises(AskedToStop):
-            async with shutdown.cutting_short():
-                await asyncio.Event().wait()
-
-    run_async(main(), timeout_s=10)
+@pytest.mark.timeout_s(10)
+async def test_a_start_is_cut_short_when_it_is_asked_to_stop(shutdown: Shutdown) -> None:
+    asyncio.get_running_loop().call_soon(shutdown.ask)
+    with pytest.raises(AskedToStop):
+        async with shutdown.cutting_short():
+            await asyncio.Event().wait()
 
 
-def test_a_start_that_fails_by_itself_says_so_and_one_that_is_over_is_not_cut_short(
+@pytest.mark.timeout_s(10)
+async def test_a_start_that_fails_by_itself_says_so_and_one_that_is_over_is_not_cut_short(
     shutdown: Shutdown,
 ) -> None:
-    async def main() -> None:
-        with pytest.raises(TimeoutError, match="its own"):
-            async with shutdown.cutting_short():
-                raise TimeoutError("its own")
+    with pytest.raises(TimeoutError, match="its own"):
         async with shutdown.cutting_short():
-            pass
-        shutdown.ask()
-        await asyncio.sleep(0)
-
-    run_async(main(), timeout_s=10)
+            raise TimeoutError("its own")
+    async with shutdown.cutting_short():
+        pass
+    shutdown.ask()
+    await asyncio.sleep(0)

@@ -19,7 +19,6 @@ from leaderjob.execution import start_guard
 from leaderjob.execution.attestation import Attestation, attestation, attested
 from leaderjob.modules import environment_for_children
 from tests.support import marked
-from tests.support.loop import run_async
 
 REPLICA = """
 import asyncio, json, sys
@@ -98,22 +97,18 @@ async def within(seconds: float, address: str, nonce: str) -> bool:
     return True
 
 
-def test_after_the_death_of_its_replica_a_guard_attests_as_soon_as_nothing_is_left(
+async def test_after_the_death_of_its_replica_a_guard_attests_as_soon_as_nothing_is_left(
     tmp_path: Path, mark: str
 ) -> None:
     with running(tmp_path) as it:
-
-        async def main() -> None:
-            asking = asyncio.create_task(attested(it.address, it.nonce))
-            assert not await within(0.3, it.address, it.nonce), "the worker lives"
-            assert len(marked.alive(mark)) == 4
-            assert sockets_of(*set(marked.alive(mark)) - {it.guard, it.process.pid}) == []
-            it.process.kill()
-            await asking
-            assert marked.alive(mark) == [it.guard]
-            assert await within(5.0, it.address, it.nonce), "whoever asks later is told as well"
-
-        run_async(main())
+        asking = asyncio.create_task(attested(it.address, it.nonce))
+        assert not await within(0.3, it.address, it.nonce), "the worker lives"
+        assert len(marked.alive(mark)) == 4
+        assert sockets_of(*set(marked.alive(mark)) - {it.guard, it.process.pid}) == []
+        it.process.kill()
+        await asking
+        assert marked.alive(mark) == [it.guard]
+        assert await within(5.0, it.address, it.nonce), "whoever asks later is told as well"
 
 
 @contextmanager
@@ -161,30 +156,30 @@ def close(stream: IO[bytes] | None) -> None:
     stream.close()
 
 
-def test_a_guard_that_could_not_reap_everything_attests_nothing(mark: str) -> None:
+async def test_a_guard_that_could_not_reap_everything_attests_nothing(mark: str) -> None:
     """One that finds none of the processes which the worker leaves behind."""
     folder = str(Path(str(guard_program.__file__)).parent)
     blind = f"import sys; sys.path.append({folder!r}); import guard; guard.descendants = lambda root: []; "
     with raw_guard("-c", blind + "guard.REAP_BOUND_S = 0.3; guard.main(sys.argv[1:])") as (guard, attest):
         close(guard.stdout)
         close(guard.stdin)
-        assert not run_async(within(1.5, attest.address, attest.nonce))
+        assert not await within(1.5, attest.address, attest.nonce)
         assert guard.wait(5) == 0
     for pid in marked.alive(mark):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_guard_attests_though_its_dying_replica_could_still_be_told(mark: str) -> None:
+async def test_a_guard_attests_though_its_dying_replica_could_still_be_told(mark: str) -> None:
     """The kernel closes what a dead process had open one after the other."""
     with raw_guard(str(start_guard.__file__)) as (guard, attest):
         close(guard.stdin)
-        assert run_async(within(5.0, attest.address, attest.nonce))
+        assert await within(5.0, attest.address, attest.nonce)
 
 
-def test_another_nonce_is_another_attempt(tmp_path: Path, mark: str) -> None:
+async def test_another_nonce_is_another_attempt(tmp_path: Path, mark: str) -> None:
     with running(tmp_path) as it:
         it.process.kill()
-        assert not run_async(within(0.6, it.address, "of another"))
+        assert not await within(0.6, it.address, "of another")
 
 
 def test_a_guard_does_not_stay_for_ever(tmp_path: Path, mark: str) -> None:
@@ -193,40 +188,37 @@ def test_a_guard_does_not_stay_for_ever(tmp_path: Path, mark: str) -> None:
         assert marked.left_after(mark, within_s=5) == []
 
 
-def test_a_service_manager_that_wants_to_restart_the_replica_waits_two_seconds_at_most(
+async def test_a_service_manager_that_wants_to_restart_the_replica_waits_two_seconds_at_most(
     tmp_path: Path, mark: str
 ) -> None:
     with running(tmp_path) as it:
         os.kill(it.guard, signal.SIGTERM)
         assert marked.left_after(mark, within_s=0.2) != [], "as long as the replica lives, nobody obeys"
         it.process.kill()
-        assert run_async(within(1.5, it.address, it.nonce))
+        assert await within(1.5, it.address, it.nonce)
         assert marked.left_after(mark, within_s=5) == []
 
 
-def test_a_replica_that_lives_is_told_itself_and_nobody_stays(tmp_path: Path, mark: str) -> None:
+async def test_a_replica_that_lives_is_told_itself_and_nobody_stays(tmp_path: Path, mark: str) -> None:
     with running(tmp_path) as it:
         assert it.process.stdin is not None
         it.process.stdin.write(b"\n")
         it.process.stdin.flush()
         assert it.process.wait(2) == 0
         assert marked.left_after(mark, within_s=1) == []
-        assert not run_async(within(0.3, it.address, it.nonce))
+        assert not await within(0.3, it.address, it.nonce)
 
 
-def test_whoever_else_is_met_under_the_address_says_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(said)
-            writer.close()
+async def test_whoever_else_is_met_under_the_address_says_nothing(tmp_path: Path) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
 
-        server = await asyncio.start_server(babble, "127.0.0.1")
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with server:
-            for said in (b"", b"SSH-2.0\r\n", b"[]\n", b'{"reaped": null}\n', b"{" + b" " * 9000):  # noqa: B007
-                assert not await within(0.1, address, "nonce")
-
-    run_async(main())
+    server = await asyncio.start_server(babble, "127.0.0.1")
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        for said in (b"", b"SSH-2.0\r\n", b"[]\n", b'{"reaped": null}\n', b"{" + b" " * 9000):  # noqa: B007
+            assert not await within(0.1, address, "nonce")
 
 
 def test_where_no_socket_can_be_had_the_attempt_does_without() -> None:

@@ -12,11 +12,9 @@ import pytest
 
 from leaderjob.execution import cgroup
 from leaderjob.execution.cgroup import kill_cgroup, kill_leftovers, make_cgroup, own_cgroup, remove_cgroup
-from leaderjob.execution.guarded import Exit
 from leaderjob.execution.process import GuardedProcess
 from leaderjob.modules import environment_for_children
 from tests.support import marked
-from tests.support.loop import run_async
 from tests.support.replicas import gone_within
 
 
@@ -83,36 +81,30 @@ def group_of(pid: int) -> Path:
 
 
 @needs_cgroup
-def test_a_worker_is_in_a_group_of_its_own_and_its_guard_is_not(
+async def test_a_worker_is_in_a_group_of_its_own_and_its_guard_is_not(
     tmp_path: Path, mark: str, none_left: None
 ) -> None:
-    async def main() -> None:
-        async with guarded(tmp_path, HIDES) as process:
-            group = group_of(await hidden_pid(process))
-            assert group.name.startswith("leaderjob-")
-            assert group_of(process.pid) == own_cgroup() == group.parent
-
-    run_async(main())
+    async with guarded(tmp_path, HIDES) as process:
+        group = group_of(await hidden_pid(process))
+        assert group.name.startswith("leaderjob-")
+        assert group_of(process.pid) == own_cgroup() == group.parent
 
 
 @needs_cgroup
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_what_hides_is_killed_though_the_guard_is_lost(
+async def test_what_hides_is_killed_though_the_guard_is_lost(
     tmp_path: Path, mark: str, none_left: None, number: int
 ) -> None:
-    async def main() -> tuple[Exit, int]:
-        async with guarded(tmp_path, HIDES) as process:
-            hidden = await hidden_pid(process)
-            os.kill(process.pid, number)
-            return await process.wait(), hidden
-
-    ended, hidden = run_async(main())
+    async with guarded(tmp_path, HIDES) as process:
+        hidden = await hidden_pid(process)
+        os.kill(process.pid, number)
+        ended = await process.wait()
     assert ended.reaped
     assert gone_within(hidden, 0.0), "it was said to be gone"
 
 
 @needs_cgroup
-def test_without_a_walk_through_proc_the_group_kills_what_has_fled_the_workers_session(
+async def test_without_a_walk_through_proc_the_group_kills_what_has_fled_the_workers_session(
     tmp_path: Path, mark: str, none_left: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind = tmp_path / "blind.py"
@@ -123,13 +115,10 @@ def test_without_a_walk_through_proc_the_group_kills_what_has_fled_the_workers_s
     )
     monkeypatch.setattr("leaderjob.execution.start_guard.__file__", str(blind))
 
-    async def main() -> tuple[Exit, int]:
-        async with guarded(tmp_path, HIDES) as process:
-            hidden = await hidden_pid(process)
-            process.kill()
-            return await process.wait(), hidden
-
-    ended, hidden = run_async(main())
+    async with guarded(tmp_path, HIDES) as process:
+        hidden = await hidden_pid(process)
+        process.kill()
+        ended = await process.wait()
     assert ended.reaped
     assert gone_within(hidden, 0.0)
 
@@ -232,7 +221,7 @@ def test_the_own_group_is_found_wherever_it_is_mounted(
 
 
 @pytest.mark.parametrize("how", ["read-only", "no cgroup.kill", "nothing mounted"])
-def test_without_a_group_a_worker_runs_and_ends_as_ever(
+async def test_without_a_group_a_worker_runs_and_ends_as_ever(
     tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     parent = tmp_path / "cgroup"
@@ -240,31 +229,25 @@ def test_without_a_group_a_worker_runs_and_ends_as_ever(
     places = {"read-only": Path("/proc"), "no cgroup.kill": parent}
     monkeypatch.setattr(cgroup, "own_cgroup", lambda: places.get(how))
 
-    async def main() -> Exit:
-        assert make_cgroup("mark") is None
-        async with guarded(tmp_path, HIDES) as process:
-            await hidden_pid(process)
-            process.kill()
-            return await process.wait()
-
-    assert run_async(main()).reaped
+    assert make_cgroup("mark") is None
+    async with guarded(tmp_path, HIDES) as process:
+        await hidden_pid(process)
+        process.kill()
+        assert (await process.wait()).reaped
     assert list(parent.iterdir()) == []
     assert marked.alive(mark) == []
 
 
-def test_a_group_that_cannot_be_entered_or_is_gone_does_no_harm(
+async def test_a_group_that_cannot_be_entered_or_is_gone_does_no_harm(
     tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
     monkeypatch.setattr("leaderjob.execution.guarded.make_cgroup", lambda mark: gone)
 
-    async def main() -> Exit:
-        async with guarded(tmp_path, HIDES) as process:
-            await hidden_pid(process)
-            process.kill()
-            return await process.wait()
-
-    assert run_async(main()).reaped
+    async with guarded(tmp_path, HIDES) as process:
+        await hidden_pid(process)
+        process.kill()
+        assert (await process.wait()).reaped
     kill_cgroup(gone)
     remove_cgroup(gone)
     assert not gone.exists()

@@ -117,9 +117,9 @@ def test_it_runs_where_standard_streams_are_closed(closed: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], ["no-such-program"], ["/etc"], []])
-def test_a_command_that_cannot_be_run_is_an_error_of_its_own(command: list[str]) -> None:
+async def test_a_command_that_cannot_be_run_is_an_error_of_its_own(command: list[str]) -> None:
     with pytest.raises(CommandNotRun) as raised:
-        run_async(run_command(command))
+        await run_command(command)
     assert raised.value.exit_code == 127
     assert all(word in str(raised.value) for word in command)
 
@@ -129,62 +129,52 @@ def test_nothing_of_it_is_left_at_its_end(mark: str) -> None:
     assert marked.alive(mark) == []
 
 
-def test_it_is_dead_when_trust_ends_and_had_its_notice(told: Told, mark: str) -> None:
-    async def main() -> tuple[float, float]:
-        code = f"signal.signal(signal.SIGTERM, lambda *_: {says(told, 'term')}); {says(told, 'up')}\nwhile True: time.sleep(1000)"
-        until = boottime() + 60
-        running = asyncio.create_task(
-            run_command(python(code), trusted_until=lambda: until, notice_s=0.4, grace_s=30)
-        )
-        assert await told.line() == b"up"
-        until = boottime() + 1.5
-        assert await told.line() == b"term"
-        term_at = boottime()
-        with pytest.raises(CommandLost, match="was stopped"):
-            await running
-        return until, term_at
-
-    until, term_at = run_async(main())
+async def test_it_is_dead_when_trust_ends_and_had_its_notice(told: Told, mark: str) -> None:
+    code = f"signal.signal(signal.SIGTERM, lambda *_: {says(told, 'term')}); {says(told, 'up')}\nwhile True: time.sleep(1000)"
+    until = boottime() + 60
+    running = asyncio.create_task(
+        run_command(python(code), trusted_until=lambda: until, notice_s=0.4, grace_s=30)
+    )
+    assert await told.line() == b"up"
+    until = boottime() + 1.5
+    assert await told.line() == b"term"
+    term_at = boottime()
+    with pytest.raises(CommandLost, match="was stopped"):
+        await running
     assert until - 0.4 <= term_at < until
     assert boottime() >= until
     assert marked.alive(mark) == []
 
 
-def test_who_heeds_the_notice_and_ends_with_zero_has_not_come_to_its_end(told: Told) -> None:
-    async def main() -> None:
-        code = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); {says(told, 'up')}; time.sleep(1000)"
-        until = boottime() + 60
-        running = asyncio.create_task(
-            run_command(python(code), trusted_until=lambda: until, notice_s=20, grace_s=30)
+@pytest.mark.timeout_s(9)
+async def test_who_heeds_the_notice_and_ends_with_zero_has_not_come_to_its_end(told: Told) -> None:
+    code = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); {says(told, 'up')}; time.sleep(1000)"
+    until = boottime() + 60
+    running = asyncio.create_task(
+        run_command(python(code), trusted_until=lambda: until, notice_s=20, grace_s=30)
+    )
+    assert await told.line() == b"up"
+    until = boottime() + 10
+    with pytest.raises(CommandLost, match="was stopped"):
+        await running
+
+
+@pytest.mark.timeout_s(20)
+async def test_its_grace_may_be_longer_than_trust_lasts_without_another_keepalive(told: Told) -> None:
+    code = f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(2.5), {says(told, 'done')}, sys.exit(0)))"
+    running = asyncio.create_task(
+        run_command(
+            python(f"{code}; {says(told, 'up')}; time.sleep(1000)"),
+            trusted_until=lambda: boottime() + 1.5,
+            notice_s=0.1,
+            grace_s=30,
         )
-        assert await told.line() == b"up"
-        until = boottime() + 10
-        with pytest.raises(CommandLost, match="was stopped"):
-            await running
-
-    run_async(main(), timeout_s=9)
-
-
-def test_its_grace_may_be_longer_than_trust_lasts_without_another_keepalive(told: Told) -> None:
-    async def main() -> None:
-        code = (
-            f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(2.5), {says(told, 'done')}, sys.exit(0)))"
-        )
-        running = asyncio.create_task(
-            run_command(
-                python(f"{code}; {says(told, 'up')}; time.sleep(1000)"),
-                trusted_until=lambda: boottime() + 1.5,
-                notice_s=0.1,
-                grace_s=30,
-            )
-        )
-        assert await told.line() == b"up"
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert await told.line() == b"done"
-
-    run_async(main(), timeout_s=20)
+    )
+    assert await told.line() == b"up"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await told.line() == b"done"
 
 
 def test_it_is_not_started_once_trust_has_ended(told: Told) -> None:
@@ -193,71 +183,62 @@ def test_it_is_not_started_once_trust_has_ended(told: Told) -> None:
 
 
 @pytest.mark.parametrize("ignores", [False, True])
-def test_cancelled_it_is_asked_to_stop_and_killed_after_the_grace(
+async def test_cancelled_it_is_asked_to_stop_and_killed_after_the_grace(
     told: Told, mark: str, ignores: bool
 ) -> None:
     handler = "signal.SIG_IGN" if ignores else "lambda *_: sys.exit(" + says(told, "term") + ")"
 
-    async def main() -> float:
-        code = f"signal.signal(signal.SIGTERM, {handler}); {says(told, 'up')}; time.sleep(1000)"
-        running = asyncio.create_task(run_command(python(code), grace_s=0.3))
-        assert await told.line() == b"up"
-        cancelled_at = boottime()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        if not ignores:
-            assert await told.line() == b"term"
-        return boottime() - cancelled_at
-
-    took_s = run_async(main())
+    code = f"signal.signal(signal.SIGTERM, {handler}); {says(told, 'up')}; time.sleep(1000)"
+    running = asyncio.create_task(run_command(python(code), grace_s=0.3))
+    assert await told.line() == b"up"
+    cancelled_at = boottime()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    if not ignores:
+        assert await told.line() == b"term"
+    took_s = boottime() - cancelled_at
     assert marked.alive(mark) == []
     assert (took_s >= 0.3) == ignores
 
 
-def test_it_dies_with_the_process_that_runs_it(told: Told, mark: str) -> None:
+async def test_it_dies_with_the_process_that_runs_it(told: Told, mark: str) -> None:
     program = (
         "import asyncio, sys; from leaderjob.execution.command import run_command\n"
         "asyncio.run(run_command(sys.argv[1:]))"
     )
     code = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {says(told, 'up')}; time.sleep(1000)"
     with subprocess.Popen([sys.executable, "-c", program, *python(code)], env=environment()) as outer:
-        assert run_async(told.line()) == b"up"
+        assert await told.line() == b"up"
         outer.kill()
     assert marked.left_after(mark, within_s=5) == []
 
 
-def test_where_its_guard_is_killed_it_is_killed_too_and_that_is_an_error(told: Told, mark: str) -> None:
-    async def main() -> None:
-        code = f"{says(told, 'up')}; time.sleep(1000)"
-        running = asyncio.create_task(run_command(python(code)))
-        assert await told.line() == b"up"
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        guard = next(int(pid) for pid in children if is_guard(pid))
-        os.kill(guard, signal.SIGKILL)
-        with pytest.raises(CommandLost, match="it was killed"):
-            await running
-
-    run_async(main())
+async def test_where_its_guard_is_killed_it_is_killed_too_and_that_is_an_error(told: Told, mark: str) -> None:
+    code = f"{says(told, 'up')}; time.sleep(1000)"
+    running = asyncio.create_task(run_command(python(code)))
+    assert await told.line() == b"up"
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    guard = next(int(pid) for pid in children if is_guard(pid))
+    os.kill(guard, signal.SIGKILL)
+    with pytest.raises(CommandLost, match="it was killed"):
+        await running
     assert marked.alive(mark) == []
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_what_it_started_and_does_not_die_is_an_error_however_it_ended(
+async def test_what_it_started_and_does_not_die_is_an_error_however_it_ended(
     told: Told, monkeypatch: pytest.MonkeyPatch, cancelled: bool
 ) -> None:
     undying(monkeypatch)
 
-    async def main() -> None:
-        ends = "time.sleep(1000)" if cancelled else "pass"
-        running = asyncio.create_task(run_command(python(f"{says(told, 'up')}; {ends}"), grace_s=0.1))
-        assert await told.line() == b"up"
-        if cancelled:
-            running.cancel()
-        with pytest.raises(CommandNotGone, match="may still run"):
-            await running
-
-    run_async(main())
+    ends = "time.sleep(1000)" if cancelled else "pass"
+    running = asyncio.create_task(run_command(python(f"{says(told, 'up')}; {ends}"), grace_s=0.1))
+    assert await told.line() == b"up"
+    if cancelled:
+        running.cancel()
+    with pytest.raises(CommandNotGone, match="may still run"):
+        await running
 
 
 def is_guard(pid: str) -> bool:
@@ -272,33 +253,28 @@ def descriptors() -> int:
 @pytest.mark.parametrize(
     ("turns", "pause"), [*((n, 0.0) for n in range(0, 9, 2)), *((1, n / 50) for n in range(1, 6, 2))]
 )
-def test_cancelled_anywhere_it_leaves_neither_descriptors_nor_processes(
+async def test_cancelled_anywhere_it_leaves_neither_descriptors_nor_processes(
     mark: str, turns: int, pause: float, stdin: bytes | None
 ) -> None:
-    async def main() -> None:
-        running = asyncio.create_task(run_command(python("time.sleep(1000)"), stdin=stdin, grace_s=0.2))
-        for _ in range(turns):
-            await asyncio.sleep(pause)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
     before = descriptors()
-    run_async(main())
+    running = asyncio.create_task(run_command(python("time.sleep(1000)"), stdin=stdin, grace_s=0.2))
+    for _ in range(turns):
+        await asyncio.sleep(pause)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     assert descriptors() == before
     assert marked.alive(mark) == []
 
 
-def test_cancelled_because_trust_has_ended_it_has_no_grace(told: Told, mark: str) -> None:
-    async def main() -> None:
-        until = float("inf")
-        code = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {says(told, 'up')}; time.sleep(1000)"
-        running = asyncio.create_task(run_command(python(code), trusted_until=lambda: until, grace_s=30))
-        assert await told.line() == b"up"
-        until = 0.0
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    run_async(main(), timeout_s=20)
+@pytest.mark.timeout_s(20)
+async def test_cancelled_because_trust_has_ended_it_has_no_grace(told: Told, mark: str) -> None:
+    until = float("inf")
+    code = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {says(told, 'up')}; time.sleep(1000)"
+    running = asyncio.create_task(run_command(python(code), trusted_until=lambda: until, grace_s=30))
+    assert await told.line() == b"up"
+    until = 0.0
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     assert marked.alive(mark) == []

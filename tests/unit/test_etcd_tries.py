@@ -47,17 +47,14 @@ def test_each_try_has_an_equal_share_of_the_time_that_is_left(
     assert shares(tries, clock, each_takes_s=each_takes_s) == expected
 
 
-def test_a_token_that_is_replaced_costs_no_try_but_one_that_is_refused_again_does() -> None:
-    async def main() -> None:
-        tries = Tries(["a:1"], try_timeout_s=2.0, within_s=None, writes=False)
-        count = 0
-        while await tries.another() is not None:
-            tries.token_refused("a:1", "invalid auth token")
-            count += 1
-        assert count == 3
-        assert "invalid auth token" in str(tries.outcome())
-
-    run_async(main())
+async def test_a_token_that_is_replaced_costs_no_try_but_one_that_is_refused_again_does() -> None:
+    tries = Tries(["a:1"], try_timeout_s=2.0, within_s=None, writes=False)
+    count = 0
+    while await tries.another() is not None:
+        tries.token_refused("a:1", "invalid auth token")
+        count += 1
+    assert count == 3
+    assert "invalid auth token" in str(tries.outcome())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from leaderjob.cluster.fitness import PROBE, Fitness, disk_problem
 from leaderjob.engine.stepdown import StepDown
 from leaderjob.leading import Leading
 from leaderjob.recipes import TermLost
-from tests.support.loop import run_async
 
 
 def test_a_disk_that_can_be_written_is_no_problem(tmp_path: Path) -> None:
@@ -35,56 +34,52 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert disk_problem(tmp_path / "not there") is not None
 
 
-def test_several_may_ask_at_once(tmp_path: Path) -> None:
-    async def main() -> list[str | None]:
-        disk = Fitness(tmp_path)
-        return await asyncio.gather(*(disk.problem() for _ in range(3)))
-
-    assert run_async(main()) == [None, None, None]
+async def test_several_may_ask_at_once(tmp_path: Path) -> None:
+    disk = Fitness(tmp_path)
+    assert (await asyncio.gather(*(disk.problem() for _ in range(3)))) == [None, None, None]
 
 
-def test_a_disk_that_hangs_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_hangs_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(fitness, "disk_problem", lambda directory: time.sleep(0.5))
-    assert "has not taken a few bytes within 0.1 s" in str(run_async(Fitness(tmp_path).problem()))
+    assert "has not taken a few bytes within 0.1 s" in str(await Fitness(tmp_path).problem())
 
 
-def test_a_disk_is_looked_at_while_every_thread_that_asyncio_lends_is_at_work(
+@pytest.mark.timeout_s(10)
+async def test_a_disk_is_looked_at_while_every_thread_that_asyncio_lends_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 2.0)
     over = threading.Event()
 
-    async def main() -> None:
-        busy = [asyncio.ensure_future(asyncio.to_thread(over.wait)) for _ in range(64)]
-        assert await Fitness(tmp_path).problem() is None
-        over.set()
-        await asyncio.gather(*busy)
-
-    run_async(main(), timeout_s=10)
+    busy = [asyncio.ensure_future(asyncio.to_thread(over.wait)) for _ in range(64)]
+    assert await Fitness(tmp_path).problem() is None
+    over.set()
+    await asyncio.gather(*busy)
 
 
-def test_a_disk_that_hangs_on_is_not_looked_at_by_one_thread_after_the_other(
+@pytest.mark.timeout_s(10)
+async def test_a_disk_that_hangs_on_is_not_looked_at_by_one_thread_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 0.05)
     over = threading.Event()
     monkeypatch.setattr(fitness, "disk_problem", lambda directory: (over.wait(), None)[1])
 
-    async def main() -> None:
-        fit = Fitness(tmp_path)
-        before = [each.name for each in threading.enumerate()].count("disk probe")
-        for _ in range(3):
-            assert await fit.problem() is not None
-        assert [each.name for each in threading.enumerate()].count("disk probe") == before + 1
-        over.set()
-        monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 5.0)
-        assert await fit.problem() is None
-
-    run_async(main(), timeout_s=10)
+    fit = Fitness(tmp_path)
+    before = [each.name for each in threading.enumerate()].count("disk probe")
+    for _ in range(3):
+        assert await fit.problem() is not None
+    assert [each.name for each in threading.enumerate()].count("disk probe") == before + 1
+    over.set()
+    monkeypatch.setattr(fitness, "_DISK_TIMEOUT_S", 5.0)
+    assert await fit.problem() is None
 
 
-def test_office_ends_with_the_session_where_work_hangs_on_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout_s(10)
+async def test_office_ends_with_the_session_where_work_hangs_on_the_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(leading, "_LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(leading, "_UNFIT_FOR_S", 0.05)
     lost = asyncio.Queue[str]()
@@ -99,20 +94,18 @@ def test_office_ends_with_the_session_where_work_hangs_on_the_fault(monkeypatch:
             async def problem() -> str:
                 return "its disk hangs"
 
-    async def main() -> None:
-        session = SimpleNamespace(lose=lost.put_nowait)
-        began_at = time.monotonic()
-        watching = asyncio.ensure_future(Leading._step_down_if_unfit(Replica(), session))  # type: ignore[arg-type]
-        assert "its disk hangs" in await lost.get()
-        assert time.monotonic() - began_at > 0.3, "a worker may take its grace"
-        assert Replica._stepdown.reason == "its disk hangs"
-        watching.cancel()
-        await asyncio.wait([watching])
-
-    run_async(main(), timeout_s=10)
+    session = SimpleNamespace(lose=lost.put_nowait)
+    began_at = time.monotonic()
+    watching = asyncio.ensure_future(Leading._step_down_if_unfit(Replica(), session))  # type: ignore[arg-type]
+    assert "its disk hangs" in await lost.get()
+    assert time.monotonic() - began_at > 0.3, "a worker may take its grace"
+    assert Replica._stepdown.reason == "its disk hangs"
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
-def test_who_is_to_leave_leaves_though_its_term_ends_by_itself_at_that_moment() -> None:
+@pytest.mark.timeout_s(10)
+async def test_who_is_to_leave_leaves_though_its_term_ends_by_itself_at_that_moment() -> None:
     class Replica:
         _out_of_office = asyncio.Event()
         begun = 0
@@ -125,37 +118,31 @@ def test_who_is_to_leave_leaves_though_its_term_ends_by_itself_at_that_moment() 
             finally:
                 raise ExceptionGroup("as a group of tasks ends", [TermLost("term 7 is over")])
 
-    async def main() -> None:
-        replica = Replica()
-        standing = asyncio.ensure_future(Leading._take_part_for_ever(replica))  # type: ignore[arg-type]
-        while not replica.begun:
-            await asyncio.sleep(0)
-        standing.cancel()
-        await asyncio.wait([standing])
-        assert (standing.cancelled(), replica.begun) == (True, 1)
-
-    run_async(main(), timeout_s=10)
+    replica = Replica()
+    standing = asyncio.ensure_future(Leading._take_part_for_ever(replica))  # type: ignore[arg-type]
+    while not replica.begun:
+        await asyncio.sleep(0)
+    standing.cancel()
+    await asyncio.wait([standing])
+    assert (standing.cancelled(), replica.begun) == (True, 1)
 
 
-def test_a_loop_that_is_held_up_most_of_the_time_is_a_problem_until_it_is_not(
+async def test_a_loop_that_is_held_up_most_of_the_time_is_a_problem_until_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fitness, "_WINDOW_S", 1.0)
     monkeypatch.setattr(fitness, "_TICK_S", 0.02)
 
-    async def main() -> None:
-        fit = Fitness(tmp_path)
-        measuring = asyncio.create_task(fit.run())
-        await asyncio.sleep(0.1)
-        assert await fit.problem() is None
-        time.sleep(0.2)  # a short while is nothing
-        await asyncio.sleep(0.05)
-        assert await fit.problem() is None
-        time.sleep(0.7)
-        await asyncio.sleep(0.05)
-        assert "its event loop was held up for 1 s of the last 1 s" in str(await fit.problem())
-        await asyncio.sleep(1.2)
-        assert await fit.problem() is None
-        measuring.cancel()
-
-    run_async(main())
+    fit = Fitness(tmp_path)
+    measuring = asyncio.create_task(fit.run())
+    await asyncio.sleep(0.1)
+    assert await fit.problem() is None
+    time.sleep(0.2)  # a short while is nothing
+    await asyncio.sleep(0.05)
+    assert await fit.problem() is None
+    time.sleep(0.7)
+    await asyncio.sleep(0.05)
+    assert "its event loop was held up for 1 s of the last 1 s" in str(await fit.problem())
+    await asyncio.sleep(1.2)
+    assert await fit.problem() is None
+    measuring.cancel()

@@ -10,7 +10,6 @@ from leaderjob.keep_running import keep_running
 from leaderjob.records.feed import Feed
 from leaderjob.records.view import View
 from leaderjob.serving.followers import follow_all
-from tests.support.loop import run_async
 
 
 @dataclass
@@ -24,7 +23,8 @@ class _QuietFeed:
         raise AssertionError("unreachable")
 
 
-def test_a_follower_that_breaks_begins_anew_and_the_others_do_not_notice(
+@pytest.mark.timeout_s(10)
+async def test_a_follower_that_breaks_begins_anew_and_the_others_do_not_notice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quick = {**(keep_running.__kwdefaults__ or {}), "first_pause_s": 0.001}
@@ -50,15 +50,12 @@ def test_a_follower_that_breaks_begins_anew_and_the_others_do_not_notice(
         made.append(job)
         return Following(job)
 
-    async def main() -> None:
-        feed = cast(Feed, _QuietFeed())
-        following = asyncio.create_task(follow_all(feed, make, frozenset({"bad", "good"})))
-        await both.wait()
-        assert ended == []
-        following.cancel()
-        await asyncio.wait([following])
-
     both = asyncio.Event()
-    run_async(main(), timeout_s=10)
+    feed = cast(Feed, _QuietFeed())
+    following = asyncio.create_task(follow_all(feed, make, frozenset({"bad", "good"})))
+    await both.wait()
+    assert ended == []
+    following.cancel()
+    await asyncio.wait([following])
     assert made == ["bad", "good", "bad"]
     assert sorted(ended) == ["bad", "good"]

@@ -14,11 +14,10 @@ import pytest
 from leaderjob.clock import boottime
 from leaderjob.execution import guard as guard_program
 from leaderjob.execution import start_guard
-from leaderjob.execution.guarded import Cause, Exit
+from leaderjob.execution.guarded import Cause
 from leaderjob.execution.process import GuardedProcess
 from leaderjob.modules import environment_for_children
 from tests.support import marked
-from tests.support.loop import run_async
 
 # What every worker of these tests can say; its last argument is the descriptor for messages.
 PRELUDE = """
@@ -65,121 +64,100 @@ async def all_messages(process: GuardedProcess) -> list[dict[str, Any]]:
     return [message async for message in process.messages()]
 
 
-def test_a_worker_that_ends_by_itself_reports_its_status_and_its_peak_memory(
+async def test_a_worker_that_ends_by_itself_reports_its_status_and_its_peak_memory(
     tmp_path: Path, mark: str
 ) -> None:
-    async def main() -> Exit:
-        async with guarded(
-            tmp_path, "x = bytearray(64 << 20); x[::4096] = b'y' * (64 << 8); sys.exit(7)"
-        ) as process:
-            return await process.wait()
-
-    ended = run_async(main())
+    async with guarded(
+        tmp_path, "x = bytearray(64 << 20); x[::4096] = b'y' * (64 << 8); sys.exit(7)"
+    ) as process:
+        ended = await process.wait()
     assert (ended.code, ended.signal, ended.cause, ended.reaped) == (7, None, Cause.EXIT, True)
     assert ended.max_rss_bytes is not None
     assert ended.max_rss_bytes > 64 << 20
     assert marked.alive(mark) == []
 
 
-def test_a_worker_that_ignores_term_is_killed_after_the_grace(tmp_path: Path, mark: str) -> None:
-    async def main() -> tuple[Exit, float]:
-        async with guarded(tmp_path, IGNORES_TERM) as process:
-            await first_message(process)
-            asked_at = boottime()
-            process.stop(0.5)
-            return await process.wait(), boottime() - asked_at
-
-    ended, took_s = run_async(main())
+async def test_a_worker_that_ignores_term_is_killed_after_the_grace(tmp_path: Path, mark: str) -> None:
+    async with guarded(tmp_path, IGNORES_TERM) as process:
+        await first_message(process)
+        asked_at = boottime()
+        process.stop(0.5)
+        ended, took_s = await process.wait(), boottime() - asked_at
     assert (ended.signal, ended.cause, ended.reaped) == (signal.SIGKILL, Cause.STOP, True)
     assert 0.5 <= took_s < 1.5
     assert marked.alive(mark) == []
 
 
 @pytest.mark.parametrize("moved_s", [0, 3], ids=["stays", "moves too late"])
-def test_term_comes_a_grace_before_the_deadline_and_kill_at_the_deadline_though_it_moves_in_between(
+@pytest.mark.timeout_s(15)
+async def test_term_comes_a_grace_before_the_deadline_and_kill_at_the_deadline_though_it_moves_in_between(
     tmp_path: Path, mark: str, moved_s: int
 ) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: tell(term=1)); tell(up=1)\nwhile True: time.sleep(1000)"
 
-    async def main() -> tuple[Exit, float, float]:
-        started_at = boottime()
-        async with guarded(tmp_path, code, deadline=started_at + 1.5, grace_s=0.5) as process:
-            await first_message(process)
-            assert await first_message(process) == {"term": 1}
-            term_s = boottime() - started_at
-            process.set_deadline(started_at + 1.5 + moved_s)
-            return await process.wait(), term_s, boottime() - started_at
-
-    ended, term_s, killed_s = run_async(main(), timeout_s=15)
+    started_at = boottime()
+    async with guarded(tmp_path, code, deadline=started_at + 1.5, grace_s=0.5) as process:
+        await first_message(process)
+        assert await first_message(process) == {"term": 1}
+        term_s = boottime() - started_at
+        process.set_deadline(started_at + 1.5 + moved_s)
+        ended, killed_s = await process.wait(), boottime() - started_at
     assert (ended.signal, ended.cause, ended.reaped) == (signal.SIGKILL, Cause.DEADLINE, True)
     assert 1.0 <= term_s < 1.4
     assert 1.5 <= killed_s < 2.0
     assert marked.alive(mark) == []
 
 
-def test_a_deadline_that_moves_lets_the_worker_live(tmp_path: Path, mark: str) -> None:
-    async def main() -> Exit:
-        code = "tell(up=1); sys.stdin.readline(); sys.exit(3)"
-        deadline = boottime() + 0.8
-        async with guarded(tmp_path, code, deadline=deadline, grace_s=0.1) as process:
-            await first_message(process)
-            process.set_deadline(deadline + 1000)
-            await asyncio.sleep(deadline - boottime() + 0.3)  # the old deadline has to pass
-            process.send(b"go on\n")
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_a_deadline_that_moves_lets_the_worker_live(tmp_path: Path, mark: str) -> None:
+    code = "tell(up=1); sys.stdin.readline(); sys.exit(3)"
+    deadline = boottime() + 0.8
+    async with guarded(tmp_path, code, deadline=deadline, grace_s=0.1) as process:
+        await first_message(process)
+        process.set_deadline(deadline + 1000)
+        await asyncio.sleep(deadline - boottime() + 0.3)  # the old deadline has to pass
+        process.send(b"go on\n")
+        ended = await process.wait()
     assert (ended.code, ended.cause) == (3, Cause.EXIT)
 
 
-def test_after_the_deadline_no_worker_is_started(tmp_path: Path, mark: str) -> None:
-    async def main() -> tuple[Exit, list[dict[str, Any]]]:
-        async with guarded(tmp_path, SLEEPS, deadline=boottime() - 0.001) as process:
-            return await process.wait(), await all_messages(process)
-
-    ended, messages = run_async(main())
+async def test_after_the_deadline_no_worker_is_started(tmp_path: Path, mark: str) -> None:
+    async with guarded(tmp_path, SLEEPS, deadline=boottime() - 0.001) as process:
+        ended, messages = await process.wait(), await all_messages(process)
     assert (ended.cause, ended.reaped) == (Cause.REFUSED, True)
     assert messages == []
     assert marked.alive(mark) == []
 
 
-def test_what_a_worker_leaves_behind_is_killed_when_it_ends(tmp_path: Path, mark: str) -> None:
-    async def main() -> Exit:
-        async with guarded(tmp_path, "daemon(); tell(up=1)") as process:
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_what_a_worker_leaves_behind_is_killed_when_it_ends(tmp_path: Path, mark: str) -> None:
+    async with guarded(tmp_path, "daemon(); tell(up=1)") as process:
+        ended = await process.wait()
     assert (ended.code, ended.cause, ended.reaped) == (0, Cause.EXIT, True)
     assert marked.alive(mark) == []
 
 
-def test_a_double_fork_with_a_session_of_its_own_does_not_escape_the_kill(tmp_path: Path, mark: str) -> None:
-    async def main() -> Exit:
-        async with guarded(tmp_path, "daemon(); daemon();" + IGNORES_TERM) as process:
-            await first_message(process)
-            assert len(marked.alive(mark)) == 4  # the guard, the worker, two daemons
-            process.kill()
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_a_double_fork_with_a_session_of_its_own_does_not_escape_the_kill(
+    tmp_path: Path, mark: str
+) -> None:
+    async with guarded(tmp_path, "daemon(); daemon();" + IGNORES_TERM) as process:
+        await first_message(process)
+        assert len(marked.alive(mark)) == 4  # the guard, the worker, two daemons
+        process.kill()
+        ended = await process.wait()
     assert (ended.signal, ended.reaped) == (signal.SIGKILL, True)
     assert marked.alive(mark) == []
 
 
-def test_a_process_that_flees_by_forking_is_caught(tmp_path: Path, mark: str) -> None:
+async def test_a_process_that_flees_by_forking_is_caught(tmp_path: Path, mark: str) -> None:
     flees = "tell(up=1)\nwhile True:\n    if os.fork(): os._exit(0)"
 
-    async def main() -> Exit:
-        async with guarded(tmp_path, f"if os.fork() == 0:\n    exec({flees!r})\ntime.sleep(1000)") as process:
-            await first_message(process)
-            process.kill()
-            return await process.wait()
-
-    assert run_async(main()).reaped
+    async with guarded(tmp_path, f"if os.fork() == 0:\n    exec({flees!r})\ntime.sleep(1000)") as process:
+        await first_message(process)
+        process.kill()
+        assert (await process.wait()).reaped
     assert marked.alive(mark) == []
 
 
-def test_a_worker_that_holds_the_interpreter_lock_is_killed(tmp_path: Path, mark: str) -> None:
+async def test_a_worker_that_holds_the_interpreter_lock_is_killed(tmp_path: Path, mark: str) -> None:
     code = """
 import ctypes
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -188,25 +166,19 @@ tell(up=1)
 while True: libc.usleep(100_000_000)
 """
 
-    async def main() -> Exit:
-        async with guarded(tmp_path, code) as process:
-            await first_message(process)
-            process.stop(0.3)
-            return await process.wait()
-
-    assert run_async(main()).reaped
+    async with guarded(tmp_path, code) as process:
+        await first_message(process)
+        process.stop(0.3)
+        assert (await process.wait()).reaped
     assert marked.alive(mark) == []
 
 
-def test_a_stopped_worker_is_killed_at_the_deadline(tmp_path: Path, mark: str) -> None:
-    async def main() -> Exit:
-        async with guarded(
-            tmp_path, "tell(up=os.getpid()); time.sleep(1000)", deadline=boottime() + 1
-        ) as process:
-            os.kill((await first_message(process))["up"], signal.SIGSTOP)
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_a_stopped_worker_is_killed_at_the_deadline(tmp_path: Path, mark: str) -> None:
+    async with guarded(
+        tmp_path, "tell(up=os.getpid()); time.sleep(1000)", deadline=boottime() + 1
+    ) as process:
+        os.kill((await first_message(process))["up"], signal.SIGSTOP)
+        ended = await process.wait()
     assert (ended.signal, ended.cause, ended.reaped) == (signal.SIGKILL, Cause.DEADLINE, True)
     assert marked.alive(mark) == []
 
@@ -252,74 +224,61 @@ def test_when_replica_and_guard_are_killed_the_kernel_kills_the_worker(tmp_path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_when_the_guard_is_lost_the_replica_kills_the_tree(tmp_path: Path, mark: str, number: int) -> None:
-    async def main() -> Exit:
-        async with guarded(tmp_path, "daemon();" + IGNORES_TERM, silence_s=1.0) as process:
-            await first_message(process)
-            os.kill(process.pid, number)
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_when_the_guard_is_lost_the_replica_kills_the_tree(
+    tmp_path: Path, mark: str, number: int
+) -> None:
+    async with guarded(tmp_path, "daemon();" + IGNORES_TERM, silence_s=1.0) as process:
+        await first_message(process)
+        os.kill(process.pid, number)
+        ended = await process.wait()
     assert (ended.cause, ended.reaped) == (Cause.GUARD_LOST, True)
     assert marked.alive(mark) == []
 
 
-def test_a_guard_that_goes_on_after_a_short_pause_is_not_lost(tmp_path: Path, mark: str) -> None:
-    async def main() -> Exit:
-        async with guarded(tmp_path, "tell(up=1); sys.stdin.readline()", silence_s=2.0) as process:
-            await first_message(process)
-            os.kill(process.pid, signal.SIGSTOP)
-            await asyncio.sleep(1.2)  # longer than half of the bound
-            os.kill(process.pid, signal.SIGCONT)
-            process.send(b"go on\n")
-            return await process.wait()
-
-    assert run_async(main()).cause is Cause.EXIT
+async def test_a_guard_that_goes_on_after_a_short_pause_is_not_lost(tmp_path: Path, mark: str) -> None:
+    async with guarded(tmp_path, "tell(up=1); sys.stdin.readline()", silence_s=2.0) as process:
+        await first_message(process)
+        os.kill(process.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.2)  # longer than half of the bound
+        os.kill(process.pid, signal.SIGCONT)
+        process.send(b"go on\n")
+        assert (await process.wait()).cause is Cause.EXIT
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_terminals_signals_do_not_end_the_guard(tmp_path: Path, mark: str, number: int) -> None:
-    async def main() -> Exit:
-        async with guarded(tmp_path, "tell(up=1); sys.exit(len(sys.stdin.readline()))") as process:
-            await first_message(process)
-            os.kill(process.pid, number)
-            process.send(b"1234\n")
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_a_terminals_signals_do_not_end_the_guard(tmp_path: Path, mark: str, number: int) -> None:
+    async with guarded(tmp_path, "tell(up=1); sys.exit(len(sys.stdin.readline()))") as process:
+        await first_message(process)
+        os.kill(process.pid, number)
+        process.send(b"1234\n")
+        ended = await process.wait()
     assert (ended.code, ended.cause) == (5, Cause.EXIT)
 
 
-def test_a_guard_is_in_a_session_of_its_own_and_so_is_its_worker(tmp_path: Path, mark: str) -> None:
-    async def main() -> tuple[int, int, int]:
-        async with guarded(tmp_path, "tell(sid=os.getsid(0), pid=os.getpid()); time.sleep(1000)") as process:
-            said = await first_message(process)
-            assert said["sid"] == said["pid"]
-            return said["sid"], os.getsid(process.pid), os.getsid(0)
-
-    assert len(set(run_async(main()))) == 3
+async def test_a_guard_is_in_a_session_of_its_own_and_so_is_its_worker(tmp_path: Path, mark: str) -> None:
+    async with guarded(tmp_path, "tell(sid=os.getsid(0), pid=os.getpid()); time.sleep(1000)") as process:
+        said = await first_message(process)
+        assert said["sid"] == said["pid"]
+        assert len({said["sid"], os.getsid(process.pid), os.getsid(0)}) == 3
 
 
-def test_a_guard_needs_less_than_15_mb(tmp_path: Path, mark: str) -> None:
-    async def main() -> int:
-        async with guarded(tmp_path, SLEEPS, deadline=boottime() + 60) as process:
-            await first_message(process)
-            process.set_deadline(boottime() + 90)
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+async def test_a_guard_needs_less_than_15_mb(tmp_path: Path, mark: str) -> None:
+    async with guarded(tmp_path, SLEEPS, deadline=boottime() + 60) as process:
+        await first_message(process)
+        process.set_deadline(boottime() + 90)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert (
+            next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
+            < 15_000_000
+        )
 
-    assert run_async(main()) * 1024 < 15_000_000
 
-
-def test_a_command_that_does_not_exist_is_reported(tmp_path: Path, mark: str) -> None:
-    async def main() -> Exit:
-        command = ["/no/such/program"]
-        async with GuardedProcess(
-            command, log_path=tmp_path / "log", cwd=tmp_path, deadline=None, grace_s=1.0
-        ) as process:
-            return await process.wait()
-
-    ended = run_async(main())
+async def test_a_command_that_does_not_exist_is_reported(tmp_path: Path, mark: str) -> None:
+    command = ["/no/such/program"]
+    async with GuardedProcess(
+        command, log_path=tmp_path / "log", cwd=tmp_path, deadline=None, grace_s=1.0
+    ) as process:
+        ended = await process.wait()
     assert ended.cause is Cause.FAILED
     assert "/no/such/program" in ended.reason
     assert marked.alive(mark) == []
@@ -367,7 +326,7 @@ def test_the_workers_process_group_dies_without_a_walk_through_proc(mark: str) -
 @pytest.mark.parametrize(
     ("turns", "pause_s"), [*((n, 0.0) for n in range(9)), *((5, n / 50) for n in range(1, 7))]
 )
-def test_cancelled_anywhere_it_leaves_neither_descriptors_nor_processes(
+async def test_cancelled_anywhere_it_leaves_neither_descriptors_nor_processes(
     tmp_path: Path, mark: str, turns: int, pause_s: float
 ) -> None:
     async def use() -> None:
@@ -375,17 +334,14 @@ def test_cancelled_anywhere_it_leaves_neither_descriptors_nor_processes(
             await first_message(process)
             await process.wait()
 
-    async def main() -> None:
-        task = asyncio.create_task(use())
-        for _ in range(turns):
-            await asyncio.sleep(pause_s)
-        task.cancel()
-        await asyncio.sleep(0)
-        task.cancel()  # an impatient second time
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
     before = open_descriptors()
-    run_async(main())
+    task = asyncio.create_task(use())
+    for _ in range(turns):
+        await asyncio.sleep(pause_s)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()  # an impatient second time
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert marked.alive(mark) == []
     assert open_descriptors() == before

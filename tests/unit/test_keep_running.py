@@ -62,7 +62,8 @@ def test_pauses_grow_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
     assert [fields["again_in_s"] for fields in reported(caplog)] == [0.05, 0.1, 0.15, 0.15]
 
 
-def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the_way_out(
+@pytest.mark.timeout_s(10)
+async def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the_way_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun = 0
@@ -79,14 +80,11 @@ def test_what_is_cancelled_ends_and_does_not_begin_again_though_it_breaks_on_the
         finally:
             raise OSError("while leaving")
 
-    async def main() -> None:
-        task = asyncio.create_task(keep_running("election", part, first_pause_s=0.001))
-        await waits.wait()
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-
-    run_async(main(), timeout_s=10)
+    task = asyncio.create_task(keep_running("election", part, first_pause_s=0.001))
+    await waits.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
     assert begun == 1
     assert [fields["reason"] for fields in reported(caplog)] == ["OSError: while leaving"]
 
@@ -111,7 +109,7 @@ def test_a_part_that_has_left_a_task_group_by_an_error_begins_again(caplog: pyte
     assert [fields["reason"] for fields in reported(caplog)] == ["ValueError: outside"] * 2
 
 
-def test_the_end_of_a_part_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_end_of_a_part_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
     async def part() -> None:
         raise StopAsyncIteration
 
@@ -119,5 +117,5 @@ def test_the_end_of_a_part_is_no_defect(caplog: pytest.LogCaptureFixture) -> Non
         return isinstance(error, StopAsyncIteration)
 
     with pytest.raises(StopAsyncIteration):
-        run_async(keep_running("commands", part, ends=ends))
+        await keep_running("commands", part, ends=ends)
     assert reported(caplog) == []

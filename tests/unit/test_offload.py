@@ -7,22 +7,19 @@ from collections.abc import Callable
 import pytest
 
 from leaderjob.offload import run_in_thread
-from tests.support.loop import run_async
 
 
-def test_the_result_and_the_error_of_the_work_are_those_of_the_call() -> None:
+async def test_the_result_and_the_error_of_the_work_are_those_of_the_call() -> None:
     def fail(_: Callable[[], bool]) -> None:
         raise OSError("disk")
 
-    async def main() -> None:
-        assert await run_in_thread(lambda cancelled: cancelled()) is False
-        with pytest.raises(OSError, match="disk"):
-            await run_in_thread(fail)
-
-    run_async(main())
+    assert await run_in_thread(lambda cancelled: cancelled()) is False
+    with pytest.raises(OSError, match="disk"):
+        await run_in_thread(fail)
 
 
-def test_a_cancelled_caller_goes_on_only_when_the_thread_has_ended() -> None:
+@pytest.mark.timeout_s(10)
+async def test_a_cancelled_caller_goes_on_only_when_the_thread_has_ended() -> None:
     began, ended = threading.Event(), threading.Event()
 
     def work(cancelled: Callable[[], bool]) -> None:
@@ -32,19 +29,17 @@ def test_a_cancelled_caller_goes_on_only_when_the_thread_has_ended() -> None:
         ended.set()
         raise OSError("cut short")
 
-    async def main() -> None:
-        calling = asyncio.create_task(run_in_thread(work))
-        await asyncio.to_thread(began.wait)
-        calling.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await calling
-        assert ended.is_set()
-
-    run_async(main(), timeout_s=10)
+    calling = asyncio.create_task(run_in_thread(work))
+    await asyncio.to_thread(began.wait)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert ended.is_set()
 
 
 @pytest.mark.parametrize("finishes", [True, False])
-def test_a_result_that_nobody_gets_is_undone(finishes: bool) -> None:
+@pytest.mark.timeout_s(10)
+async def test_a_result_that_nobody_gets_is_undone(finishes: bool) -> None:
     began, go_on = threading.Event(), threading.Event()
     undone: list[str] = []
 
@@ -55,14 +50,11 @@ def test_a_result_that_nobody_gets_is_undone(finishes: bool) -> None:
             raise OSError("disk")
         return "result"
 
-    async def main() -> None:
-        calling = asyncio.create_task(run_in_thread(work, undo=undone.append))
-        await asyncio.to_thread(began.wait)
-        calling.cancel()
-        await asyncio.sleep(0)
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await calling
-        assert undone == (["result"] if finishes else [])
-
-    run_async(main(), timeout_s=10)
+    calling = asyncio.create_task(run_in_thread(work, undo=undone.append))
+    await asyncio.to_thread(began.wait)
+    calling.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert undone == (["result"] if finishes else [])

@@ -259,18 +259,17 @@ def test_an_idle_worker_is_closed_and_the_next_query_starts_another(tmp_path: Pa
     with_pool(tmp_path, body, Limits(idle_s=0.3))
 
 
-def test_closing_the_pool_ends_a_worker_that_hangs_and_fails_its_queries(tmp_path: Path, mark: str) -> None:
+async def test_closing_the_pool_ends_a_worker_that_hangs_and_fails_its_queries(
+    tmp_path: Path, mark: str
+) -> None:
     flag = tmp_path / "flag"
     asking: list[asyncio.Task[Answered]] = []
 
-    async def main() -> None:
-        async with QueryPool(tmp_path / "logs", cwd=SUPPORT) as pool:
-            await pool.activate("lookup", REFERENCE, 1, version_dir(tmp_path, 1))
-            await ask(pool)
-            asking.append(asyncio.create_task(ask(pool, "wait", path=str(flag))))
-            await asyncio.sleep(0)
-        with pytest.raises(QueryFailed):
-            await asking[0]
-
-    run_async(main())
+    async with QueryPool(tmp_path / "logs", cwd=SUPPORT) as pool:
+        await pool.activate("lookup", REFERENCE, 1, version_dir(tmp_path, 1))
+        await ask(pool)
+        asking.append(asyncio.create_task(ask(pool, "wait", path=str(flag))))
+        await asyncio.sleep(0)
+    with pytest.raises(QueryFailed):
+        await asking[0]
     assert marked.alive(mark) == []

@@ -29,23 +29,21 @@ async def _up() -> None:
     pass
 
 
-def test_it_is_told_that_we_are_up_then_again_and_again_that_we_live_then_that_we_leave(
+@pytest.mark.timeout_s(10)
+async def test_it_is_told_that_we_are_up_then_again_and_again_that_we_live_then_that_we_leave(
     manager: tuple[str, socket.socket],
 ) -> None:
     address, listening = manager
     environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid())}
     systemd = Systemd.from_environment(environment)
 
-    async def main() -> list[bytes]:
-        listening.setblocking(False)
-        loop = asyncio.get_running_loop()
-        telling = asyncio.create_task(systemd.keep_told(_up))
-        heard = [await loop.sock_recv(listening, 100) for _ in range(4)]
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
-        return heard
-
-    assert run_async(main(), timeout_s=10) == [b"READY=1", *[b"WATCHDOG=1"] * 3]
+    listening.setblocking(False)
+    loop = asyncio.get_running_loop()
+    telling = asyncio.create_task(systemd.keep_told(_up))
+    heard = [await loop.sock_recv(listening, 100) for _ in range(4)]
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    assert heard == [b"READY=1", *[b"WATCHDOG=1"] * 3]
     systemd.stopping()
     listening.setblocking(True)
     while (last := listening.recv(100)) == b"WATCHDOG=1":
@@ -53,22 +51,20 @@ def test_it_is_told_that_we_are_up_then_again_and_again_that_we_live_then_that_w
     assert last == b"STOPPING=1"
 
 
-def test_it_is_told_nothing_before_we_are_up(manager: tuple[str, socket.socket]) -> None:
+@pytest.mark.timeout_s(10)
+async def test_it_is_told_nothing_before_we_are_up(manager: tuple[str, socket.socket]) -> None:
     address, listening = manager
 
-    async def main() -> None:
-        waiting = asyncio.Event()
+    waiting = asyncio.Event()
 
-        async def never() -> None:
-            waiting.set()
-            await asyncio.Event().wait()
+    async def never() -> None:
+        waiting.set()
+        await asyncio.Event().wait()
 
-        telling = asyncio.create_task(Systemd(address, watchdog_s=0.001).keep_told(never))
-        await waiting.wait()
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
-
-    run_async(main(), timeout_s=10)
+    telling = asyncio.create_task(Systemd(address, watchdog_s=0.001).keep_told(never))
+    await waiting.wait()
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
     listening.setblocking(False)
     with pytest.raises(BlockingIOError):
         listening.recv(100)

@@ -207,18 +207,18 @@ def test_the_jobs_own_children_do_not_inherit_the_message_pipe(tmp_path: Path) -
     assert run(tmp_path, "hostile:tells_whether_messages_are_inherited").result is False
 
 
-def test_a_flood_of_progress_becomes_a_trickle_that_ends_with_the_last_one(tmp_path: Path) -> None:
+async def test_a_flood_of_progress_becomes_a_trickle_that_ends_with_the_last_one(tmp_path: Path) -> None:
     seen: list[Progress] = []
     request = requested(tmp_path, "ordinary:reports", times=50_000)
     started_at = boottime()
-    end = run_async(attempt(request, tmp_path, on_progress=seen.append))
+    end = await attempt(request, tmp_path, on_progress=seen.append)
     took_s = boottime() - started_at
     assert end.outcome is Outcome.SUCCEEDED
     assert (seen[-1].done, seen[-1].total, seen[-1].message) == (50_000, 50_000, "step 50000")
     assert len(seen) <= took_s * 10 + 2
 
 
-def test_the_last_progress_of_a_burst_is_seen_while_the_job_goes_on(tmp_path: Path) -> None:
+async def test_the_last_progress_of_a_burst_is_seen_while_the_job_goes_on(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     request = requested(tmp_path, "ordinary:reports_and_waits", times=5, until=str(flag))
 
@@ -226,7 +226,7 @@ def test_the_last_progress_of_a_burst_is_seen_while_the_job_goes_on(tmp_path: Pa
         if progress.done == 5:
             flag.touch()
 
-    assert run_async(attempt(request, tmp_path, on_progress=seen)).outcome is Outcome.SUCCEEDED
+    assert (await attempt(request, tmp_path, on_progress=seen)).outcome is Outcome.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -240,32 +240,32 @@ def test_the_last_progress_of_a_burst_is_seen_while_the_job_goes_on(tmp_path: Pa
         "hostile:leaves_a_thread",
     ],
 )
-def test_a_job_that_takes_too_long_has_timed_out(tmp_path: Path, mark: str, reference: str) -> None:
-    end = run_async(attempt(requested(tmp_path, reference), tmp_path, timeout_s=1.0, grace_s=0.3))
+async def test_a_job_that_takes_too_long_has_timed_out(tmp_path: Path, mark: str, reference: str) -> None:
+    end = await attempt(requested(tmp_path, reference), tmp_path, timeout_s=1.0, grace_s=0.3)
     assert (end.outcome, end.reaped, end.result) == (Outcome.TIMED_OUT, True, None)
     assert end.reason == "it took longer than its timeout of 1s"
     assert marked.alive(mark) == []
 
 
-def test_a_coroutine_is_cancelled_and_may_clean_up(tmp_path: Path) -> None:
+async def test_a_coroutine_is_cancelled_and_may_clean_up(tmp_path: Path) -> None:
     request = requested(tmp_path, "hostile:sleeps_in_a_coroutine")
-    run_async(cancelled_when_up(request, tmp_path, grace_s=20))
+    await cancelled_when_up(request, tmp_path, grace_s=20)
     assert "cleaned up" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("reference", ["hostile:ignores_term", "hostile:returns_early_when_cancelled"])
-def test_when_trust_runs_out_the_attempt_is_abandoned_by_then(
+async def test_when_trust_runs_out_the_attempt_is_abandoned_by_then(
     tmp_path: Path, mark: str, reference: str
 ) -> None:
     deadline = boottime() + 1.2
     request = requested(tmp_path, reference)
-    end = run_async(attempt(request, tmp_path, trusted_until=lambda: deadline, grace_s=0.4))
+    end = await attempt(request, tmp_path, trusted_until=lambda: deadline, grace_s=0.4)
     assert (end.outcome, end.reaped) == (Outcome.ABANDONED, True)
     assert boottime() < deadline + 0.5
     assert marked.alive(mark) == []
 
 
-def test_trust_that_is_renewed_keeps_the_worker_alive(tmp_path: Path) -> None:
+async def test_trust_that_is_renewed_keeps_the_worker_alive(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     started_at = boottime()
 
@@ -275,31 +275,31 @@ def test_trust_that_is_renewed_keeps_the_worker_alive(tmp_path: Path) -> None:
         return boottime() + 1.0
 
     request = requested(tmp_path, "hostile:waits_for", path=str(flag))
-    end = run_async(attempt(request, tmp_path, trusted_until=renewed, grace_s=0.2))
+    end = await attempt(request, tmp_path, trusted_until=renewed, grace_s=0.2)
     assert (end.outcome, end.result) == (Outcome.SUCCEEDED, "done")
 
 
-def test_without_trust_nothing_starts(tmp_path: Path) -> None:
+async def test_without_trust_nothing_starts(tmp_path: Path) -> None:
     request = requested(tmp_path, "ordinary:tells_its_context")
-    end = run_async(attempt(request, tmp_path, trusted_until=lambda: boottime() - 1))
+    end = await attempt(request, tmp_path, trusted_until=lambda: boottime() - 1)
     assert (end.outcome, end.reaped) == (Outcome.ABANDONED, True)
     assert not (tmp_path / "artifacts").exists()
 
 
 @pytest.mark.parametrize("reference", ["hostile:ignores_term", "hostile:returns_early_when_cancelled"])
-def test_when_a_cancelled_attempt_returns_its_workers_are_gone(
+async def test_when_a_cancelled_attempt_returns_its_workers_are_gone(
     tmp_path: Path, mark: str, reference: str
 ) -> None:
-    run_async(cancelled_when_up(requested(tmp_path, reference), tmp_path, grace_s=0.3))
+    await cancelled_when_up(requested(tmp_path, reference), tmp_path, grace_s=0.3)
     assert marked.alive(mark) == []
 
 
-def test_a_current_directory_that_is_gone_fails_the_attempt(tmp_path: Path) -> None:
+async def test_a_current_directory_that_is_gone_fails_the_attempt(tmp_path: Path) -> None:
     request = requested(tmp_path, "ordinary:returns")
     gone = WorkerRequest(
         **{name: getattr(request, name) for name in request.__slots__} | {"cwd": tmp_path / "no"}
     )
-    end = run_async(attempt(gone, tmp_path))
+    end = await attempt(gone, tmp_path)
     assert end.outcome is Outcome.FAILED
     assert "cannot start a worker process" in (end.reason or "")
 
@@ -340,11 +340,8 @@ def test_a_job_counts_as_done_only_if_it_ended_before_it_was_stopped(
     assert (end.reason is None) == (outcome is Outcome.SUCCEEDED)
 
 
-def test_a_worker_does_not_pay_for_asyncio_unless_its_job_uses_it(tmp_path: Path) -> None:
+async def test_a_worker_does_not_pay_for_asyncio_unless_its_job_uses_it(tmp_path: Path) -> None:
     """Importing it takes as long as all else that a worker imports."""
 
-    async def main() -> None:
-        end = await attempt(requested(tmp_path, "ordinary:imported", module="asyncio"), tmp_path)
-        assert (end.outcome, end.result) == (Outcome.SUCCEEDED, False)
-
-    run_async(main())
+    end = await attempt(requested(tmp_path, "ordinary:imported", module="asyncio"), tmp_path)
+    assert (end.outcome, end.result) == (Outcome.SUCCEEDED, False)
