@@ -7,9 +7,9 @@ import pytest
 from leaderjob.clock import boottime
 from tests.faults.harness import end_of, every_release, members, standing, trusted_after, writing
 from tests.support.candidates import SHORT
-from tests.support.machines import needs_root
+from tests.support.needs import needs
 
-pytestmark = needs_root
+pytestmark = needs("machines", "disks")
 
 
 @every_release

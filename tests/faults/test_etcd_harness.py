@@ -10,7 +10,7 @@ import pytest
 from leaderjob.etcd import AmbiguousWrite, Etcd, EtcdUnavailable
 from tests.faults.harness import each_network, members
 from tests.faults.harness.members import Network
-from tests.support.machines import needs_root
+from tests.support.needs import needs
 from tests.support.streams import run_with_streams
 
 
@@ -47,7 +47,7 @@ async def test_who_asks_a_member_that_rejects_is_told_at_once(tmp_path: Path, ne
             await member.until_healthy()
 
 
-@needs_root
+@needs("machines", "disks")
 def test_nothing_that_was_made_for_a_cluster_outlives_it_even_where_a_test_fails(tmp_path: Path) -> None:
     class Failed(Exception):
         pass

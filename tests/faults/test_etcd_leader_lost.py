@@ -16,7 +16,7 @@ from tests.faults.harness import (
     trusted_after,
     writing,
 )
-from tests.support.machines import needs_root
+from tests.support.machines import needs_machines
 
 WRITES_GO_ON_WITHIN_S = 5.0
 """An unanswered call takes 2 s, an election in etcd 1 to 2 s; between 2.0 and 3.1 s were measured."""
@@ -63,7 +63,7 @@ async def survive(etcd: Members, how: Fault) -> None:
         assert writer.longest_pause_s < WRITES_GO_ON_WITHIN_S
 
 
-@needs_root
+@needs_machines
 @pytest.mark.parametrize(
     "how", [pytest.param(killed, marks=slow), stopped, pytest.param(cut_off, marks=slow)]
 )

@@ -21,7 +21,7 @@ from tests.faults.harness import (
 )
 from tests.faults.harness.members import Network
 from tests.support.candidates import SHORT
-from tests.support.machines import needs_root
+from tests.support.machines import needs_machines
 
 Fault = Callable[[Member], Awaitable[None]]
 slow = pytest.mark.slow
@@ -49,11 +49,11 @@ async def rejected(member: Member) -> None:
 @pytest.mark.parametrize(
     ("network", "how"),
     [
-        pytest.param("namespaces", cut_from_its_quorum, marks=needs_root),
+        pytest.param("namespaces", cut_from_its_quorum, marks=needs_machines),
         pytest.param("proxies", cut_from_its_quorum, marks=slow),
-        pytest.param("namespaces", cut_from_its_clients, marks=[needs_root, slow]),
+        pytest.param("namespaces", cut_from_its_clients, marks=[needs_machines, slow]),
         pytest.param("proxies", cut_from_its_clients, marks=slow),
-        pytest.param("namespaces", rejected, marks=[needs_root, slow]),
+        pytest.param("namespaces", rejected, marks=[needs_machines, slow]),
         pytest.param("proxies", rejected, marks=slow),
     ],
 )
@@ -100,7 +100,7 @@ async def test_a_write_that_a_member_without_a_quorum_does_not_answer_is_never_t
             assert {type(error) for error in told} == {AmbiguousWrite}
 
 
-@needs_root
+@needs_machines
 @one_way
 @every_release
 async def test_office_is_kept_and_no_event_is_lost_when_the_leader_of_etcd_is_cut_off_one_way(

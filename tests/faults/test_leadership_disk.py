@@ -15,7 +15,7 @@ from leaderjob.records.view import View
 from tests.faults.harness.beating import lives, never_two
 from tests.faults.harness.replicas import Fleet, MachineReplica, fleet
 from tests.faults.harness.small_disk import SmallDisk
-from tests.support.machines import needs_root
+from tests.support.needs import needs
 from tests.support.replicas import told, wait_for
 
 _TTL_S = 5
@@ -23,7 +23,7 @@ _TAKEOVER_TIMEOUT_S = 60.0
 """A disk that hangs is looked at twice, for 10 s each time."""
 
 slow = pytest.mark.slow
-pytestmark = needs_root
+pytestmark = needs("machines", "disks")
 
 
 @pytest.fixture

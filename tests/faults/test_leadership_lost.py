@@ -14,7 +14,7 @@ from leaderjob.records.keys import Kind
 from leaderjob.records.view import View
 from tests.faults.harness.beating import lives, never_two
 from tests.faults.harness.replicas import Fleet, MachineReplica, fleet
-from tests.support.machines import needs_root
+from tests.support.machines import needs_machines
 from tests.support.replicas import SHORT_TTL_S, told, wait_for, wait_for_line
 
 _JOBS = "tests.faults.harness.beating"
@@ -22,7 +22,7 @@ _BY_TRIGGER = '[overrides.ticks]\nschedule = ""\n'
 _HOLD_S = SHORT_TTL_S * 1.01 - 0.1
 _AT_ONCE_S = 2.0
 
-pytestmark = needs_root
+pytestmark = needs_machines
 slow = pytest.mark.slow
 
 

@@ -1,14 +1,14 @@
 """Random faults: whatever is struck, the invariants hold, and somebody leads again."""
 
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.faults.harness.members import best_network
 from tests.faults.sequences import Fault, Struck, draw, play, possible, report
 from tests.support.etcd import line_of, releases
 
-_HERE = possible("namespaces" if os.geteuid() == 0 else "proxies")
+_HERE = possible(best_network())
 _QUICK = [fault for fault in _HERE if fault.lasts_s[1] <= 3.0]
 
 slow = pytest.mark.slow

@@ -12,7 +12,7 @@ from leaderjob.records.view import View
 from tests.faults.harness.beating import lives, never_two, whole
 from tests.faults.harness.children import guards_of, send, wait_for_worker, workers_of
 from tests.faults.harness.replicas import Fleet, fleet
-from tests.support.machines import needs_root
+from tests.support.machines import needs_machines
 from tests.support.replicas import gone_within, told, wait_for
 
 _TTL_S = 5
@@ -100,7 +100,7 @@ def attempts(number: int, run: str) -> Callable[[View], bool]:
 
 
 @slow
-@needs_root
+@needs_machines
 def test_a_leader_whose_disk_is_full_hands_office_over_and_stands_again(three: Fleet) -> None:
     leader, token = three.leader(), three.token()
     leader.disk.fill()

@@ -16,14 +16,15 @@ import pytest
 
 from tests.support.commands import environment
 from tests.support.etcd import packaged
-from tests.support.machines import Machine, machines, needs_root
+from tests.support.machines import Machine, machines
+from tests.support.needs import needs
 
 _PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 _UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "leaderjob.service"
 _ADDRESSES = {f"m{number}": f"10.0.0.1{number}" for number in (1, 2, 3)}
 _TTL_S = 10
 
-pytestmark = needs_root
+pytestmark = needs("machines", "openssl")
 
 
 def blocks(language: str) -> list[str]:

@@ -15,6 +15,7 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.model.run import Outcome
 from tests.support.commands import environment, leaderjob, said
+from tests.support.needs import needs
 from tests.support.replicas import Cluster, told
 
 _RESULTS = "tests.support.jobs.results"
@@ -291,6 +292,7 @@ def test_a_misspelt_setting_is_named_with_the_nearest_right_one(
     assert "LEADERJOB_ETCD_ENDPOINT sets nothing; did you mean" in done.stderr
 
 
+@needs("bash")
 def test_whoever_stops_reading_gets_no_complaint(etcd: EmbeddedEtcd, namespace: str) -> None:
     command = f"{sys.executable} -m leaderjob status --etcd {etcd.endpoint} --namespace {namespace}"
     for reader in ("head -1", "true"):

@@ -1,7 +1,6 @@
 """The failover benchmark and the soak, in small: that what they do to a cluster is what they say, and that they end."""
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.etcd import packaged
-from tests.support.machines import needs_root
+from tests.support.machines import needs_machines
 from tests.support.streams import run_with_streams
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -105,8 +104,6 @@ def test_a_takeover_by_another_than_the_next_in_line_does_not_count(tmp_path: Pa
 
 @pytest.mark.timeout_s(LIMIT_S)
 async def test_a_rival_is_measured_until_the_next_one_says_that_it_leads(tmp_path: Path) -> None:
-    if shutil.which("etcdctl") is None:
-        pytest.skip("needs etcdctl: Debian has it in etcd-client")
     from takeover.rivals import Rival, race
     from takeover.servers import Servers
 
@@ -164,7 +161,7 @@ async def test_the_death_of_etcds_leader_is_outlasted(tmp_path: Path) -> None:
     assert 0.2 < found.written_s < found.began_s < 15
 
 
-@needs_root
+@needs_machines
 @pytest.mark.slow
 def test_a_machine_that_is_cut_off_is_waited_for_and_comes_back(tmp_path: Path) -> None:
     from takeover.cluster import NAMES, Cluster

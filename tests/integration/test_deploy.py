@@ -25,15 +25,11 @@ from leaderjob.embedded.ports import free_ports
 from leaderjob.settings import load_settings, variable_names
 from leaderjob.telemetry.metrics import JobState, Metrics, Snapshot
 from tests.support.commands import environment
+from tests.support.needs import needs
 
 _ROOT = Path(__file__).parents[2]
 _DEPLOY = _ROOT / "deploy"
 _KUBERNETES_RELEASES = ("1.31", "1.34")
-
-
-def needs(program: str, package: str) -> pytest.MarkDecorator:
-    missing = shutil.which(program) is None
-    return pytest.mark.skipif(missing, reason=f"{program} is missing (Debian: apt install {package})")
 
 
 def done(command: Sequence[str | Path], cwd: Path, **more: str) -> str:
@@ -113,7 +109,7 @@ def test_every_variable_that_is_set_anywhere_sets_something() -> None:
                 assert name in known, f"{path} sets {name}"
 
 
-@needs("promtool", "prometheus")
+@needs("promtool")
 def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
     directory = _DEPLOY / "prometheus"
     done(["promtool", "check", "config", "prometheus.yml"], directory)
@@ -141,7 +137,7 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
                 assert name in told, f"{rule} asks for {name}"
 
 
-@needs("systemd-analyze", "systemd")
+@needs("systemd-analyze")
 def test_the_unit_is_one_and_lets_little_through(tmp_path: Path) -> None:
     unit = (_DEPLOY / "systemd" / "leaderjob.service").read_text()
     installed = tmp_path / "leaderjob.service"

@@ -4,19 +4,15 @@ import ipaddress
 import json
 import os
 import secrets
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
+from tests.support.needs import needs
 
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None,
-    reason="network namespaces need root, and ip of iproute2",
-)
+needs_machines = needs("machines")
 
 
 @dataclass(slots=True)

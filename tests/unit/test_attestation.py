@@ -19,6 +19,7 @@ from leaderjob.execution import start_guard
 from leaderjob.execution.attestation import Attestation, attestation, attested
 from leaderjob.modules import environment_for_children
 from tests.support import marked
+from tests.support.needs import needs
 
 REPLICA = """
 import asyncio, json, sys
@@ -226,7 +227,7 @@ def test_where_no_socket_can_be_had_the_attempt_does_without() -> None:
         assert attest is None
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="this Python knows no IPv6")
+@needs("ipv6")
 def test_an_address_of_ipv6_is_told_in_brackets() -> None:
     with attestation("::1", "::1", stay_s=1.0) as attest:
         assert isinstance(attest, Attestation)

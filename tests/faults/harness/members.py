@@ -1,7 +1,6 @@
 """A cluster of etcd members of a chosen release, on a network that can be broken."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,17 +14,25 @@ from tests.faults.harness.member import Member, Status
 from tests.faults.harness.namespaces import namespace_links
 from tests.faults.harness.proxies import proxy_links
 from tests.support.etcd import each_release, packaged
-from tests.support.machines import needs_root
+from tests.support.machines import needs_machines
+from tests.support.needs import missing
 
 Network = Literal["namespaces", "proxies"]
 
 _POLL_S = 0.03
 
 
+def best_network() -> Network:
+    """Machines of their own where they can be made, loopback otherwise."""
+    return "proxies" if missing("machines") else "namespaces"
+
+
 every_release = pytest.mark.parametrize("binary", each_release())
 """Run the test with each line of releases that there is, as ``binary``; in a hurry with the default one only."""
 
-each_network = pytest.mark.parametrize("network", [pytest.param("namespaces", marks=needs_root), "proxies"])
+each_network = pytest.mark.parametrize(
+    "network", [pytest.param("namespaces", marks=needs_machines), "proxies"]
+)
 """Run the test on each kind of network, as ``network``."""
 
 
@@ -110,7 +117,7 @@ async def members(
     """A healthy cluster; everything that was made for it is gone at the end.
 
     :param binary: of etcd; that of the first of :func:`tests.support.etcd.releases` by default.
-    :param network: namespaces where we are root, proxies otherwise.
+    :param network: see :func:`best_network`, which is the default.
     :param disk_for: what each member has on a disk of its own, which can be frozen; needs namespaces. With the
         log on one it can no longer commit, and all that it answers from memory it goes on answering.
     :param election_ms: silence after which followers elect another leader; the heartbeat is a tenth of it.
@@ -163,6 +170,6 @@ async def _links(
     directory: Path,
     ids: Mapping[str, int],
 ) -> Mapping[str, Link]:
-    if (network or ("namespaces" if os.geteuid() == 0 else "proxies")) == "namespaces":
+    if (network or best_network()) == "namespaces":
         return stack.enter_context(namespace_links(names, directory))
     return await stack.enter_async_context(proxy_links(names, ids))

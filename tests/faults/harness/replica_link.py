@@ -84,10 +84,14 @@ class LoopbackLink:
         self._aside.run(cut())
 
     def cut_off(self) -> None:
-        raise AssertionError("nothing between replicas can be cut on loopback: mark the test with needs_root")
+        raise AssertionError(
+            "nothing between replicas can be cut on loopback: mark the test with needs_machines"
+        )
 
     def reject_replicas(self) -> None:
-        raise AssertionError("nothing between replicas can be cut on loopback: mark the test with needs_root")
+        raise AssertionError(
+            "nothing between replicas can be cut on loopback: mark the test with needs_machines"
+        )
 
     def heal(self) -> None:
         async def heal() -> None:

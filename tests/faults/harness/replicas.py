@@ -8,7 +8,7 @@
         three.run(three.etcd.leader()).kill()
 
 A replica is a process (``kill``, ``stop``, ``resume``, ``terminate``, ``start``) with a link (``cut_from_etcd``,
-``cut_off``, ``reject_replicas``, ``heal``), as root a disk (``fill``, ``make_read_only``, ``freeze``, ``mend``),
+``cut_off``, ``reject_replicas``, ``heal``), on a machine of its own a disk (``fill``, ``make_read_only``, ``freeze``, ``mend``),
 where wanted a wall clock (``set``), an event loop that stalls (``begin``, ``end``), and the processes of its workers (``children.py``).
 """
 
@@ -83,7 +83,9 @@ class MachineReplica(Replica):
 
     @property
     def disk(self) -> SmallDisk:
-        assert self._disk is not None, "a disk of its own needs root: mark the test with needs_root"
+        assert self._disk is not None, (
+            "only a machine of its own has a disk: mark the test with needs_machines"
+        )
         return self._disk
 
     @property
@@ -265,7 +267,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Three members of etcd, and replicas that are not started yet; nothing is left of them at the end.
 
-    :param network: machines of their own where we are root, loopback otherwise.
+    :param network: machines of their own where they can be made, loopback otherwise.
     :param clocks: each replica has a wall clock of its own.
     :param freezable: the replicas' disks can be frozen; needs machines of their own.
     :param spares: members of etcd that can take the place of others.

@@ -1,19 +1,10 @@
 """A wall clock that can be set, for one process. Clocks that count seconds go on as they are."""
 
-import shutil
 from pathlib import Path
 
-import pytest
+from tests.support.needs import faketime_library, needs
 
-_LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-
-CAN_BE_SET = bool(_LIBRARIES) and shutil.which("env") is not None
-"""Whether this machine has what it takes."""
-
-needs_faketime = pytest.mark.skipif(
-    not CAN_BE_SET,
-    reason="setting the clock of a process needs libfaketime (Debian: apt install libfaketime)",
-)
+needs_faketime = needs("faketime")
 
 
 class WallClock:
@@ -28,7 +19,7 @@ class WallClock:
         """What a command begins with to have this clock. Not for Go, which does not ask the C library."""
         return [
             "env",
-            f"LD_PRELOAD={_LIBRARIES[0]}",
+            f"LD_PRELOAD={faketime_library()}",
             f"FAKETIME_TIMESTAMP_FILE={self._file}",
             "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from leaderjob.version import __version__
-from tests.faults.harness.members import Network
+from tests.faults.harness.members import Network, best_network
 from tests.faults.sequences import report
 from tests.faults.sequences.draw import draw
 from tests.faults.sequences.faults import possible
@@ -21,7 +21,7 @@ from tests.support.etcd import line_of, releases, version_of
 def main() -> int:
     asked = _arguments().parse_args()
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
-    network: Network = "proxies" if asked.loopback or os.geteuid() != 0 else "namespaces"
+    network: Network = "proxies" if asked.loopback else best_network()
     binary = next(binary for binary in releases() if asked.etcd in (None, line_of(binary)))
     etcd = f"etcd {version_of(binary)}"
     among = possible(network)

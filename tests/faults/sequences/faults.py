@@ -9,7 +9,6 @@ from leaderjob.scheduling.alarm import RECHECK_S
 from tests.faults.harness.children import guards_of, send, workers_of
 from tests.faults.harness.members import Network
 from tests.faults.harness.replicas import MachineReplica
-from tests.faults.harness.wall_clock import CAN_BE_SET
 from tests.faults.history import Intervention
 from tests.faults.sequences.held_up import (
     guards_stopped_before_a_worker_begins,
@@ -18,6 +17,7 @@ from tests.faults.sequences.held_up import (
 )
 from tests.faults.sequences.stage import Heal, Stage, Strike
 from tests.faults.sequences.upkeep import compacted_while_a_follower_is_cut_off, out_of_space
+from tests.support.needs import missing
 
 TTL_S = 5
 """The shortest with which leadership is promised to outlast the death of an etcd leader."""
@@ -41,7 +41,7 @@ class Fault:
     :param etcd: it strikes etcd, or needs all of it: only one such fault at a time.
     :param replicas: how many replicas it may keep from leading; never all of them at a time.
     :param disk: it strikes a disk: only one such fault at a time, as one would undo the other.
-    :param needs_root: it needs machines of their own. :param needs_clocks: it needs a clock for each replica."""
+    :param needs_machines: it needs machines of their own. :param needs_clocks: it needs a clock for each replica."""
 
     name: str
     strike: Strike
@@ -50,7 +50,7 @@ class Fault:
     etcd: bool = False
     replicas: int = 1
     disk: bool = False
-    needs_root: bool = False
+    needs_machines: bool = False
     needs_clocks: bool = False
 
 
@@ -298,7 +298,7 @@ FAULTS = (
     Fault("leader and next in line killed", _leader_and_next_killed, replicas=2),
     Fault("leader terminated", _leader_terminated, weight=3),
     Fault("leader resigns", _resigned, etcd=True),
-    Fault("leader's host lost", _host_lost, needs_root=True),
+    Fault("leader's host lost", _host_lost, needs_machines=True),
     Fault("leader paused beyond its TTL", _held_up(_leader_stopped), weight=3, lasts_s=_BEYOND_TTL),
     Fault("leader paused for a moment", _held_up(_leader_stopped), lasts_s=(0.2, 2.5)),
     Fault(
@@ -312,8 +312,8 @@ FAULTS = (
     Fault("leader cut off from etcd", _cut_from_etcd(sending=True, hearing=True), lasts_s=_ANYTHING),
     Fault("leader not heard by etcd", _cut_from_etcd(sending=True, hearing=False), lasts_s=_ANYTHING),
     Fault("leader does not hear etcd", _cut_from_etcd(sending=False, hearing=True), lasts_s=_ANYTHING),
-    Fault("leader cut off from all", _leader_cut_off, lasts_s=_ANYTHING, needs_root=True),
-    Fault("leader's replicas rejected", _replicas_rejected, weight=3, needs_root=True),
+    Fault("leader cut off from all", _leader_cut_off, lasts_s=_ANYTHING, needs_machines=True),
+    Fault("leader's replicas rejected", _replicas_rejected, weight=3, needs_machines=True),
     Fault("workers killed", _children(workers_of, signal.SIGKILL), replicas=0),
     Fault("workers stopped", _children(workers_of, signal.SIGSTOP), replicas=0),
     Fault("guards killed", _children(guards_of, signal.SIGKILL), replicas=0),
@@ -330,14 +330,14 @@ FAULTS = (
         weight=1,
         lasts_s=_FOUND_UNFIT,
         disk=True,
-        needs_root=True,
+        needs_machines=True,
     ),
     Fault(
         "leader's disk read-only",
         _bad_disk(_disk_read_only),
         lasts_s=_FOUND_UNFIT,
         disk=True,
-        needs_root=True,
+        needs_machines=True,
     ),
     Fault("leader's clock set ahead", _clock_set(_AHEAD_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
     Fault("leader's clock set back", _clock_set(-_HOUR_S), replicas=0, lasts_s=_ANYTHING, needs_clocks=True),
@@ -372,5 +372,6 @@ def possible(network: Network) -> list[Fault]:
     return [
         fault
         for fault in FAULTS
-        if (network == "namespaces" or not fault.needs_root) and (CAN_BE_SET or not fault.needs_clocks)
+        if (network == "namespaces" or not fault.needs_machines)
+        and (missing("faketime") is None or not fault.needs_clocks)
     ]
