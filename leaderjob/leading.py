@@ -334,6 +334,7 @@ class Leading:
                 publish_timeout_s=results.publish_timeout,
                 keep_versions=results.keep,
                 keep_runs=results.keep_runs,
+                keep_skipped=results.keep_skipped,
                 kill_grace_s=self._settings.election.kill_grace_s,
                 drain_s=self._settings.election.drain,
             ),

@@ -26,6 +26,7 @@ class Limits:
     :param publish_after: how many followers must hold a verified copy first.
     :param keep_versions: how many versions before the current one stay listed.
     :param keep_runs: how many finished runs of a job stay in the ledger.
+    :param keep_skipped: how many fires of a job that were skipped or missed stay in the ledger.
     :param drain_s: for how long runs under way may go on when the term is to end.
     """
 
@@ -33,6 +34,7 @@ class Limits:
     publish_timeout_s: float
     keep_versions: int
     keep_runs: int
+    keep_skipped: int
     kill_grace_s: float
     drain_s: float = 0.0
 

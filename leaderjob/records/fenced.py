@@ -33,6 +33,9 @@ from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_S = 0.1
 _REFUSED_FOR_S = 10.0
+_CALLS_AT_ONCE = 32
+"""How many calls of one term are under way at most. A term begins with several for each job; more of them at once
+would not be done earlier, and a keepalive would have to wait for all of them."""
 
 
 class Conflict(LeaderjobError):
@@ -55,6 +58,7 @@ class FencedWriter:
         self.leadership = leadership
         self._fence = fence(leadership.term)
         self._troubles: set[Events] = set()
+        self._slots = asyncio.Semaphore(_CALLS_AT_ONCE)
 
     async def commit(self, compares: Sequence[Compare], ops: Sequence[Op]) -> int:
         """Write ``ops`` if the term is in office and ``compares`` hold; returns the revision.
@@ -82,9 +86,10 @@ class FencedWriter:
         refused_at: float | None = None
         told: set[Events] = set()
         while True:
-            self.leadership.check()
             try:
-                result = await self.leadership.etcd.txn([*self._fence, *compares], ops, failure)
+                async with self._slots:
+                    self.leadership.check()
+                    result = await self.leadership.etcd.txn([*self._fence, *compares], ops, failure)
             except (AmbiguousWrite, EtcdUnavailable, NoSpace) as error:
                 # A write that took the last room can be done and told to have found none (etcd #16659).
                 ambiguous = ambiguous or isinstance(error, AmbiguousWrite | NoSpace)
@@ -134,9 +139,10 @@ class FencedWriter:
         """
         told: set[Events] = set()
         while True:
-            self.leadership.check()
             try:
-                found = await self.leadership.etcd.get(key)
+                async with self._slots:
+                    self.leadership.check()
+                    found = await self.leadership.etcd.get(key)
             except EtcdUnavailable as error:
                 self._tell(error, told)
             else:

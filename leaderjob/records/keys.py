@@ -37,14 +37,11 @@ class Kind(Enum):
     HISTORY = (r"meta/history", History)
     TRANSFER = (r"meta/transfer", Transfer)
 
-    @property
-    def pattern(self) -> str:
-        return str(self.value[0])
-
-    @property
-    def record(self) -> type[Record]:
-        record: type[Record] = self.value[1]
-        return record
+    def __init__(self, pattern: str, record: type[Record]) -> None:
+        # Looked up for each of perhaps a hundred thousand records: an Enum's own ``value`` is slow.
+        self.pattern = re.compile(pattern)
+        self.record = record
+        self._in_key = re.compile(f".*/{pattern}", re.DOTALL)
 
     @property
     def is_of_a_job(self) -> bool:
@@ -53,7 +50,7 @@ class Kind(Enum):
 
     def fields_in(self, key: str) -> dict[str, str]:
         """What a key of this kind says of the record under it, by the record's fields."""
-        match = re.fullmatch(f".*/{self.pattern}", key, re.DOTALL)
+        match = self._in_key.fullmatch(key)
         return match.groupdict() if match else {}
 
 
@@ -75,7 +72,7 @@ class Place:
         return self.names[0] if self.kind.is_of_a_job else None
 
 
-_PATTERNS = tuple((kind, re.compile(kind.pattern)) for kind in Kind)
+_KINDS = tuple(Kind)
 
 
 class Keys:
@@ -90,8 +87,8 @@ class Keys:
         if not key.startswith(self.root):
             return None
         rest = key[len(self.root) :]
-        for kind, pattern in _PATTERNS:
-            if match := pattern.fullmatch(rest):
+        for kind in _KINDS:
+            if match := kind.pattern.fullmatch(rest):
                 return Place(kind, match.groups())
         return None
 

@@ -141,6 +141,11 @@ class View:
         return _oldest_first(self._unfinished.get(job, {}).values())
 
     @property
+    def run_names(self) -> frozenset[tuple[str, ...]]:
+        """Job and id of every run."""
+        return frozenset(self.records[Kind.RUN])
+
+    @property
     def jobs_with_unfinished_runs(self) -> frozenset[str]:
         return frozenset(self._unfinished)
 

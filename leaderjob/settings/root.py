@@ -28,7 +28,9 @@ class ResultsSettings(Group):
     publish_timeout: Seconds = 60.0
     """How long the leader waits for them; then it publishes all the same, and says so."""
     keep_runs: Annotated[int, Field(ge=1)] = 100
-    """How many finished runs of a job stay in the ledger."""
+    """How many finished runs of a job stay in the ledger; the last one that succeeded stays in any case."""
+    keep_skipped: Annotated[int, Field(ge=1)] = 100
+    """How many fires of a job that never began a run, because they were skipped or missed, stay in the ledger."""
 
 
 class JobOverride(Group):

@@ -73,6 +73,7 @@ async def office(
                             publish_timeout_s=5.0,
                             keep_versions=1,
                             keep_runs=10,
+                            keep_skipped=10,
                             kill_grace_s=1.0,
                         ),
                     ),

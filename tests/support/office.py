@@ -28,7 +28,9 @@ from leaderjob.scheduling.triggers import parse_schedule
 from tests.support.candidates import Observed, Place
 
 _ROOT = Path(__file__).parents[2]
-_LIMITS = Limits(publish_after=0, publish_timeout_s=5.0, keep_versions=1, keep_runs=10, kill_grace_s=1.0)
+_LIMITS = Limits(
+    publish_after=0, publish_timeout_s=5.0, keep_versions=1, keep_runs=10, keep_skipped=10, kill_grace_s=1.0
+)
 
 
 class Interrupted(FencedWriter):
