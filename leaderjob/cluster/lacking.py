@@ -35,16 +35,17 @@ async def keep_lacks_counted(feed: Feed, membership: Membership, jobs: Collectio
 
     :param jobs: those that this replica has, looked at anew each time.
     """
-    counted: tuple[int, int] | None = None
+    seen: View | None = None
+    changes = 0
     told: tuple[tuple[str, ...], int] = ((), 0)
 
     def is_new(view: View) -> bool:
-        return view.revision > 0 and (id(view), view.definitions_changed) != counted
+        return view.revision > 0 and (view is not seen or view.definitions_changed != changes)
 
     while True:
-        view = await feed.until(is_new)
-        counted = id(view), view.definitions_changed
-        lacks = count_lacks(view, jobs)
+        seen = await feed.until(is_new)
+        changes = seen.definitions_changed
+        lacks = count_lacks(seen, jobs)
         membership.set(lacks=lacks)
         if (lacks.jobs, lacks.count) == told:
             continue

@@ -32,6 +32,19 @@ def lacks_of(view: View, replica: str) -> Lacks | None:
     return lacks
 
 
+def has_job(view: View, replica: str, job: str) -> bool | None:
+    """Whether a live member has a job that is defined. None: it is not known."""
+    lacks, spec = lacks_of(view, replica), view.get(Kind.SPEC, job)
+    if lacks is None or spec is None:
+        return None
+    if spec.record.removed is not None:
+        return job in lacks.returned
+    if job in lacks.jobs:
+        return False
+    is_counted = spec.create_revision <= lacks.revision and len(lacks.jobs) == lacks.count
+    return True if is_counted else None
+
+
 def rank_of(view: View, replica: str) -> Rank | None:
     """None: not known."""
     lacks = lacks_of(view, replica)

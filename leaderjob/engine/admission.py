@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from leaderjob.clock import utcnow
+from leaderjob.engine.lacking import absences
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.errors import InvalidSchedule
 from leaderjob.etcd import Put, Txn, absent, modified_at
@@ -13,6 +14,7 @@ from leaderjob.model.run import Cause, FireRange, Outcome, Run, State
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored, decode
+from leaderjob.scheduling.absence import Absence, missed_between
 from leaderjob.scheduling.plan import Plan, Refusal, plan
 from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.telemetry.events import Events, emit
@@ -66,6 +68,7 @@ class Admission:
                 now=now,
                 misfire_grace_s=self._spec.policy.misfire_grace_s,
                 active_run=active_run,
+                absences=self._absences(),
             )
             self._arm(decision.next_fire)
             wanted = self._timetable_at(decision.watermark, decision.next_fire)
@@ -104,6 +107,7 @@ class Admission:
                 now=now,
                 misfire_grace_s=self._spec.policy.misfire_grace_s,
                 active_run=active_run,
+                absences=self._absences(),
             )
             start = max(due.watermark, now)
             decision = replace(due, watermark=start, next_fire=assignment.trigger.next_after(start))
@@ -172,23 +176,23 @@ class Admission:
             trigger = parse_schedule(old.record.schedule, job=self._spec.name, time_zone=old.record.time_zone)
         except InvalidSchedule:
             trigger = parse_schedule((), job=self._spec.name)
-        due = trigger.between(old.record.watermark, now)
-        refused: tuple[Refusal, ...] = ()
-        if due.first is not None and due.last is not None:
-            fires = FireRange(first=due.first, last=due.last, count=due.count, exact=due.exact)
-            refused = (
-                Refusal(
-                    fires,
-                    Outcome.MISSED,
-                    "due under the former schedule, while nobody led",
-                    "schedule_changed",
-                ),
+        refused = tuple(
+            Refusal(
+                missed.fires,
+                Outcome.MISSED,
+                f"due under the former schedule, while {missed.why}",
+                "schedule_changed",
             )
+            for missed in missed_between(trigger, old.record.watermark, now, self._absences())
+        )
         start = max(old.record.watermark, now)
         decision = Plan(start, self._trigger.next_after(start), admit=None, refused=refused)
         wanted = self._timetable_at(decision.watermark, decision.next_fire)
         written, _ = await self._write(old, wanted, decision, now)
         return written
+
+    def _absences(self) -> tuple[Absence, ...]:
+        return absences(self._office.feed.view, self._spec.name, self._office.token)
 
     def _timetable_at(self, watermark: datetime, next_fire: datetime | None) -> Timetable:
         return Timetable(

@@ -45,8 +45,7 @@ async def _take(office: Office, loops: Mapping[str, JobLoop], stored: Stored[Com
     elif command.kind is not CommandKind.TRIGGER:
         await _give_up_office(office, stored)
     elif (loop := loops.get(command.job or "")) is None:
-        known = ", ".join(sorted(loops)) or "none"
-        await refuse(office, stored, f"no job is called {command.job!r} here; known are {known}")
+        await refuse(office, stored, _unknown(office, loops, command.job or ""))
     else:
         try:
             await loop.trigger(stored)
@@ -54,6 +53,15 @@ async def _take(office: Office, loops: Mapping[str, JobLoop], stored: Stored[Com
             # Answered without them: with them, the answer could be too large as well.
             bare = replace(stored, record=command.model_copy(update={"params": {}}))
             await refuse(office, bare, f"its parameters are too large: {error}")
+
+
+def _unknown(office: Office, loops: Mapping[str, JobLoop], job: str) -> str:
+    if office.feed.view.is_in_force(job):
+        return (
+            f"the leader, {office.replica}, does not have job {job!r}: 'leaderjob status' shows which replica lacks what; "
+            "start one that has it, and it gets office"
+        )
+    return f"no job is called {job!r} here; known are {', '.join(sorted(loops)) or 'none'}"
 
 
 async def _give_up_office(office: Office, stored: Stored[Command]) -> None:

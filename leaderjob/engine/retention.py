@@ -10,6 +10,7 @@ from typing import Any
 
 from leaderjob.clock import utcnow
 from leaderjob.engine.artifact_directory import remove_quietly
+from leaderjob.engine.lacking import settled_notes
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Compare, Delete, modified_at
 from leaderjob.model.artifact import Staged, Version
@@ -44,7 +45,7 @@ async def retain(office: Office) -> None:
 async def _stale_records(office: Office) -> list[Stored[Any]]:
     """What may go by now. The event loop turns after each job: there may be a hundred thousand records."""
     view, limits = office.feed.view, office.limits
-    stale: list[Stored[Any]] = list(_done_commands(view))
+    stale: list[Stored[Any]] = [*_done_commands(view), *settled_notes(view, office.token)]
     for job in view.specs:
         stale.extend(stale_runs(view.runs(job), keep=limits.keep_runs, keep_skipped=limits.keep_skipped))
         stale.extend(_former_versions(view, job, limits.keep_versions))

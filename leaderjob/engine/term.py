@@ -6,6 +6,7 @@ from functools import partial
 
 from leaderjob.engine.commands import take_commands
 from leaderjob.engine.jobloop import JobLoop
+from leaderjob.engine.lacking import note_lacking_jobs
 from leaderjob.engine.office import Assignment, Office
 from leaderjob.engine.preference import give_way
 from leaderjob.engine.quarantine import move_corrupt_records_aside
@@ -39,6 +40,7 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
             "retention": lambda: retain(office),
             "commands": lambda: take_commands(office, loops),
             "preference": lambda: give_way(office, loops.values()),
+            "lacking jobs": lambda: note_lacking_jobs(office, loops.keys()),
             "overrides": lambda: take_up_overrides(office, loops, assignments, known),
             **{f"job {name}": partial(_begin, loop, known) for name, loop in loops.items()},
         }

@@ -9,6 +9,7 @@ from leaderjob.model.command import Command
 from leaderjob.model.history import History
 from leaderjob.model.ids import check_name
 from leaderjob.model.job import JobSpec, Timetable
+from leaderjob.model.lacking import Lacking
 from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
 from leaderjob.model.run import Progress, Run
@@ -34,6 +35,7 @@ class Kind(Enum):
     POINTER = (rf"results/({_NAME})/current", Pointer)
     VERSION = (rf"results/({_NAME})/versions/(?P<version>[0-9]+)", Version)
     COMMAND = (rf"commands/(?P<id>{_NAME})", Command)
+    LACKING = (r"lacking/(?P<token>[0-9]+)", Lacking)
     HISTORY = (r"meta/history", History)
     TRANSFER = (r"meta/transfer", Transfer)
 
@@ -134,6 +136,9 @@ class Keys:
 
     def command(self, command: str) -> str:
         return f"{self.root}commands/{command}"
+
+    def lacking(self, token: int) -> str:
+        return f"{self.root}lacking/{token}"
 
     def quarantine(self, key: str) -> str:
         """Where the leader puts a value that cannot be read, found under ``key``."""

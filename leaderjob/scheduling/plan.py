@@ -5,11 +5,13 @@ fire a moment ago or a thousand while nobody led, is accounted for exactly once 
 may be admitted, the others are refused with a reason, and the watermark moves past them all.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from leaderjob.durations import format_duration
 from leaderjob.model.run import FireRange, Outcome
+from leaderjob.scheduling.absence import NOBODY_LED, Absence, missed_between
 from leaderjob.scheduling.triggers import Trigger
 
 _RESOLUTION = timedelta(microseconds=1)
@@ -42,7 +44,13 @@ class Plan:
 
 
 def plan(
-    trigger: Trigger, *, watermark: datetime, now: datetime, misfire_grace_s: float, active_run: str | None
+    trigger: Trigger,
+    *,
+    watermark: datetime,
+    now: datetime,
+    misfire_grace_s: float,
+    active_run: str | None,
+    absences: Sequence[Absence] = (),
 ) -> Plan:
     """Decide on the fires later than ``watermark`` and not later than ``now``.
 
@@ -51,46 +59,52 @@ def plan(
 
     :param misfire_grace_s: how late a fire may be admitted, in seconds.
     :param active_run: the id of the job's unfinished run, if there is one.
+    :param absences: when somebody led without the job: the reason of what is missed in that time.
     """
     latest = trigger.latest(now)
     if latest is None or latest <= watermark:
         return Plan(watermark, trigger.next_after(max(watermark, now)), admit=None, refused=())
     next_fire = trigger.next_after(now)
-    earlier = _fires_before(trigger, watermark, latest)
     late_s = (now - latest).total_seconds()
     if late_s > misfire_grace_s:
-        refusal = _older_than_the_grace(earlier, latest, late_s, misfire_grace_s)
-        return Plan(latest, next_fire, admit=None, refused=(refusal,))
-    refused = () if earlier is None else (_coalesced(earlier, latest),)
+        refused = tuple(
+            _too_late(trigger, watermark, latest, now=now, misfire_grace_s=misfire_grace_s, absences=absences)
+        )
+        return Plan(latest, next_fire, admit=None, refused=refused)
+    refused = tuple(_coalesced(trigger, watermark, latest, absences))
     if active_run is None:
         return Plan(latest, next_fire, admit=latest, refused=refused)
     return Plan(latest, next_fire, admit=None, refused=(*refused, _overlapping(latest, active_run)))
 
 
-def _fires_before(trigger: Trigger, watermark: datetime, latest: datetime) -> FireRange | None:
-    fires = trigger.between(watermark, latest - _RESOLUTION)
-    if fires.first is None or fires.last is None:
-        return None
-    return FireRange(first=fires.first, last=fires.last, count=fires.count, exact=fires.exact)
+def _too_late(
+    trigger: Trigger,
+    watermark: datetime,
+    latest: datetime,
+    *,
+    now: datetime,
+    misfire_grace_s: float,
+    absences: Sequence[Absence],
+) -> Iterator[Refusal]:
+    for missed in missed_between(trigger, watermark, latest, absences):
+        late_s = (now - missed.fires.last).total_seconds()
+        reason = (
+            f"older than the misfire grace of {format_duration(misfire_grace_s)}: "
+            f"{format_duration(late_s)} late at best, as {missed.why} when due"
+        )
+        yield Refusal(missed.fires, Outcome.MISSED, reason, _code(missed.why, "misfire"))
 
 
-def _older_than_the_grace(
-    earlier: FireRange | None, latest: datetime, late_s: float, misfire_grace_s: float
-) -> Refusal:
-    if earlier is None:
-        fires = FireRange(first=latest, last=latest, count=1)
-    else:
-        fires = FireRange(first=earlier.first, last=latest, count=earlier.count + 1, exact=earlier.exact)
-    reason = (
-        f"older than the misfire grace of {format_duration(misfire_grace_s)}: "
-        f"{format_duration(late_s)} late at best, as nobody led when due or the leader was held up"
-    )
-    return Refusal(fires, Outcome.MISSED, reason, "misfire")
+def _coalesced(
+    trigger: Trigger, watermark: datetime, latest: datetime, absences: Sequence[Absence]
+) -> Iterator[Refusal]:
+    for missed in missed_between(trigger, watermark, latest - _RESOLUTION, absences):
+        reason = f"due while {missed.why}, and coalesced into the latest fire, {latest.isoformat()}"
+        yield Refusal(missed.fires, Outcome.MISSED, reason, _code(missed.why, "coalesced"))
 
 
-def _coalesced(earlier: FireRange, latest: datetime) -> Refusal:
-    reason = f"due while nobody led or the leader was held up, and coalesced into the latest fire, {latest.isoformat()}"
-    return Refusal(earlier, Outcome.MISSED, reason, "coalesced")
+def _code(why: str, otherwise: str) -> str:
+    return otherwise if why == NOBODY_LED else "no_job"
 
 
 def _overlapping(latest: datetime, active_run: str) -> Refusal:

@@ -133,6 +133,11 @@ class Events(Enum):
         "count jobs",
     )
     LACKS_NO_JOBS = (logging.INFO, "this replica has every job that is in force again")
+    LEADS_WITHOUT_JOBS = (
+        logging.ERROR,
+        "this replica leads although it lacks jobs in force: their fires wait for a leader that has them",
+        "term count jobs",
+    )
     JOB_SCHEDULE_INVALID = (
         logging.ERROR,
         "a job's schedule cannot be parsed; the job only runs when triggered",

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.model.run import Outcome, Run
+from leaderjob.records.keys import Kind
 from leaderjob.records.view import View
-from tests.support.replicas import SHORT_TTL_S, Cluster, Replica, leads, told, wait_for_line
+from tests.support.replicas import SHORT_TTL_S, Cluster, Replica, leads, told, wait_for, wait_for_line
 
 _JOBS = "tests.support.jobs.results"
 
@@ -80,3 +82,46 @@ def test_a_replica_that_lacks_jobs_gets_office_only_by_force_and_gives_it_back(
         assert (forced.returncode, json.loads(forced.stdout)["replica"]) == (0, "bad")
         cluster.until("office is given back", lambda view: leads(view) not in (None, "bad"))
         wait_for_line(cluster["bad"], "also-good has more of the jobs: bad lacks files, value")
+
+
+def test_a_replica_without_jobs_leads_alone_and_the_fires_it_lets_pass_are_told_as_such(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    config = f'[overrides.ticks]\nschedule = "every 1s"\nparams = {{effects = "{effects}"}}\n'
+    with (
+        Cluster(
+            etcd.endpoint,
+            namespace,
+            tmp_path,
+            jobs="tests.support.jobs.witnessed",
+            jobs_of={"bad": "jobs.typo"},
+            names=("good", "bad"),
+            ttl_s=SHORT_TTL_S,
+            config=config,
+        ) as two,
+        told(two),
+    ):
+        two.start("good")
+        wait_for(effects)
+        two["bad"].start()
+        two.until("it counts", lambda view: bool(lacking(view, "bad")))
+        assert two["good"].terminate() == 0
+        wait_for_line(two["bad"], "leads_without_jobs")
+        view = two.until("it is noted", lambda view: bool(view.records[Kind.LACKING]))
+        before = view.timetable("ticks")
+        two["good"].start()
+        two.until("it leads", lambda view: leads(view) == "good", timeout_s=30)
+        assert before is not None
+        watermark = before.record.watermark
+
+        def passed(view: View) -> list[Run]:
+            runs = [stored.record for stored in view.runs("ticks")]
+            return [run for run in runs if run.outcome is Outcome.MISSED and run.created > watermark]
+
+        view = two.until("they are told", lambda view: bool(passed(view)))
+        reasons = [str(run.reason) for run in passed(view)]
+        assert any("no replica had this job" in reason for reason in reasons), reasons
+        log = two["bad"].log()
+        assert "stepping_down" in log
+        assert "reason='good has more of the jobs: bad lacks" in log
