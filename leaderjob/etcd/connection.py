@@ -51,6 +51,9 @@ _MEANINGS = {
     "hostname verification": "its certificate is for another name than that of this endpoint",
     "alert_bad_certificate": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
     "alert_certificate_required": "it wants to see a certificate that it trusts: give etcd.cert and etcd.key",
+    # TLS 1.3: the handshake is over for us before it has looked, and its alert comes as a record that cannot be read.
+    "unwrap failed": "it ended the connection after the TLS handshake: it wants to see a certificate that it trusts, so "
+    "give etcd.cert and etcd.key, signed by an authority that it knows",
     "alert_unknown_ca": "it does not trust the authority that signed etcd.cert",
     "handshake read failed": "it does not speak TLS: write http://, and give no etcd.ca and no etcd.cert",
     "dns resolution failed": "no address is known under its name",

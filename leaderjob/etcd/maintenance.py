@@ -64,6 +64,7 @@ class Health:
     def warnings(self) -> Iterator[str]:
         """What somebody should look after, a sentence each, the worst first."""
         names = {status.member: status.endpoint for status in self.endpoints}
+        full = {alarm.member for alarm in self.alarms if alarm.kind == "NOSPACE"}
         for alarm in self.alarms:
             yield _meaning(alarm, names.get(alarm.member, f"member {alarm.member:x}"))
         for endpoint, reason in self.silent.items():
@@ -79,7 +80,8 @@ class Health:
             for error in status.errors:
                 if not error.startswith("memberID:"):
                     yield f"etcd at {status.endpoint} reports: {error}"
-            yield from _fullness(status)
+            if status.member not in full:  # that it is nearly full goes without saying
+                yield from _fullness(status)
 
 
 async def endpoint_status(connection: Connection) -> EndpointStatus:
