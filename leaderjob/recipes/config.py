@@ -19,7 +19,7 @@ from leaderjob.clock import boottime, utcnow
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd, KeyValue, TransactionConflict, follow
 from leaderjob.recipes.config_commit import MAX_KEPT, commit
-from leaderjob.recipes.config_model import ModelT, Schema, plain, sentence
+from leaderjob.recipes.config_model import ModelT, Schema, plain, refuse_masks, sentence
 from leaderjob.recipes.config_path import (
     Difference,
     differences,
@@ -103,11 +103,11 @@ class ConfigStore(Generic[ModelT]):
         return valid if valid is not None else await self._last_valid()
 
     async def values(self) -> dict[str, Any]:
-        """Only what is set, as JSON has it, valid or not.
+        """Only what is set, as JSON has it, valid or not; secrets are masked.
 
         :raises ConfigUnreadable: it is no document. :raises EtcdError: etcd does not answer, or refuses.
         """
-        return self._values_in(await self._etcd.get(self._keys.current))
+        return self._schema.masked(self._values_in(await self._etcd.get(self._keys.current)))
 
     async def set(self, path: str | Sequence[str], value: Any) -> ConfigEntry:
         """Set one value: of a field, or of a whole table. Returns the entry in the history.
@@ -164,14 +164,14 @@ class ConfigStore(Generic[ModelT]):
         return await self._change(f"rollback to {number}", None, to=number)
 
     async def history(self) -> tuple[ConfigEntry, ...]:
-        """The latest changes, oldest first. What is no entry is left out, and told by an event.
+        """The latest changes, oldest first; secrets are masked. What is no entry is left out, and told by an event.
 
         :raises EtcdError: etcd does not answer, or refuses.
         """
-        return tuple((await self._read()).entries.values())
+        return tuple(map(self._masked, (await self._read()).entries.values()))
 
     async def diff(self, older: int | None = None, newer: int | None = None) -> tuple[Difference, ...]:
-        """What differs between two states, value by value.
+        """What differs between two states, value by value; secrets are masked.
 
         :param older: after which entry; 0: nothing is set; None: before the latest change.
         :param newer: the same; None: now.
@@ -185,7 +185,8 @@ class ConfigStore(Generic[ModelT]):
         else:
             before = self._after(stored, older)
         after = self._values_in(stored.current) if newer is None else self._after(stored, newer)
-        return differences(before, after)
+        # Compared as they are: a secret that changed has the same mask before and after.
+        return differences(before, after, shown=self._schema.masked)
 
     async def watch(self) -> AsyncGenerator[ModelT, None]:
         """The configuration in force, then each that comes, one for each change::
@@ -228,6 +229,7 @@ class ConfigStore(Generic[ModelT]):
                     raise
                 before = None
             after = edit(before or {}) if edit is not None else self._after(stored, to)
+            refuse_masks(self._name, before, after)
             self._schema.check_change(self._name, before or {}, after)
             check_size(self._name, after)
             entry = ConfigEntry(
@@ -251,11 +253,15 @@ class ConfigStore(Generic[ModelT]):
                 emit(
                     Events.CONFIG_CHANGED, key=self._keys.current, number=entry.number, by=entry.by, what=what
                 )
-                return entry
+                return self._masked(entry)
             if boottime() >= give_up_at:
                 raise TransactionConflict(tries, self._timeout_s)
             await asyncio.sleep(random.uniform(0, pause_s))
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _masked(self, entry: ConfigEntry) -> ConfigEntry:
+        before = self._schema.masked(entry.before) if entry.before is not None else None
+        return entry.model_copy(update={"before": before, "after": self._schema.masked(entry.after)})
 
     async def _read(self) -> Stored:
         return Stored.of(self._keys, (await self._etcd.range(self._keys.root)).kvs)

@@ -1,19 +1,23 @@
 """Where a value is in a configuration: ``jobs.search_index.schedule``, as TOML writes dotted keys.
 
-All of this works on plain JSON objects (dictionaries with text as keys); lists are values as a whole.
+All of this works on plain JSON: dictionaries with text as keys, lists, and simple values. What is in a list has its
+index for a name, and can be replaced; a list is made, made longer or made shorter as a whole.
 """
 
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from leaderjob.errors import SettingsError
 
 MAX_DEPTH = 32
+MASK = "**********"
+"""What stands for a secret wherever a configuration is shown, as pydantic has it."""
 
 _SEGMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^."\s]+')
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _BARE = re.compile(r'[^."\s\\]+')
 
 Path = tuple[str, ...]
@@ -85,44 +89,100 @@ def find(values: Mapping[str, Any], path: Path) -> Any:
     """:raises KeyError: nothing is set there."""
     found: Any = values
     for name in path:
-        if not isinstance(found, Mapping):
-            raise KeyError(name)
-        found = found[name]
+        found = found[_key(found, name)]
     return found
 
 
+def _key(holder: Any, name: str) -> Any:
+    """What ``holder`` has ``name`` under. :raises KeyError: it has nothing of that name."""
+    if isinstance(holder, Mapping) and name in holder:
+        return name
+    if isinstance(holder, list) and _INDEX.fullmatch(name) and int(name) < len(holder):
+        return int(name)
+    raise KeyError(name)
+
+
 def with_value(values: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
-    """A copy with ``value`` at ``path``; what is no object on the way becomes one."""
+    """A copy with ``value`` at ``path``; what is missing on the way, or null, becomes an object.
+
+    :raises InvalidPath: a simple value, or a list without this index, is on the way: it would be lost.
+    """
     changed = copy.deepcopy(values)
-    inner = changed
-    for name in path[:-1]:
-        if not isinstance(inner.get(name), dict):
-            inner[name] = {}
-        inner = inner[name]
-    inner[path[-1]] = value
+    inner: Any = changed
+    for depth, name in enumerate(path):
+        if isinstance(inner, dict):
+            key: Any = name
+            if depth < len(path) - 1 and inner.get(name) is None:
+                inner[name] = {}
+        else:
+            try:
+                key = _key(inner, name)
+            except KeyError:
+                kind = (
+                    f"a list of {len(inner)}"
+                    if isinstance(inner, list)
+                    else "a value that has no names in it"
+                )
+                why = (
+                    f"{format_path(path[:depth])} is set to {kind}, so it has no {name!r}; set it as a whole"
+                )
+                raise InvalidPath(format_path(path), why) from None
+        if depth == len(path) - 1:
+            inner[key] = value
+        else:
+            inner = inner[key]
     return changed
 
 
 def without(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A copy with nothing at ``path``, nor an empty object that this leaves. :raises KeyError: nothing is set there."""
+    """A copy with nothing at ``path``, nor an empty object that this leaves.
+
+    :raises KeyError: nothing is set there. :raises InvalidPath: it is an element of a list.
+    """
     find(values, path)
     changed = copy.deepcopy(values)
+    if isinstance(find(changed, path[:-1]), list):
+        raise InvalidPath(format_path(path), "it is an element of a list, which is set as a whole")
     for depth in range(len(path), 0, -1):
         holder = find(changed, path[: depth - 1])
+        if isinstance(holder, list):
+            break
         if depth == len(path) or holder[path[depth - 1]] == {}:
             del holder[path[depth - 1]]
     return changed
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """Value by value, in the order of their paths."""
+def differences(
+    before: dict[str, Any],
+    after: dict[str, Any],
+    *,
+    shown: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values,
+) -> tuple[Difference, ...]:
+    """Value by value, in the order of their paths.
+
+    :param shown: makes of all values what of them is in the differences: masked, where they are secret.
+    """
     old, new = dict(_leaves(before)), dict(_leaves(after))
+    old_shown, new_shown = shown(before), shown(after)
     return tuple(
-        Difference(format_path(path), old.get(path), new.get(path), path in old, path in new)
+        Difference(
+            format_path(path),
+            _shown(old_shown, path) if path in old else None,
+            _shown(new_shown, path) if path in new else None,
+            path in old,
+            path in new,
+        )
         for path in sorted(old.keys() | new.keys())
         # As JSON: to Python, 1 and true are the same.
         if path not in old or path not in new or json.dumps(old[path]) != json.dumps(new[path])
     )
+
+
+def _shown(values: dict[str, Any], path: Path) -> Any:
+    try:
+        return find(values, path)
+    except KeyError:  # it is part of a secret, which is masked as a whole
+        return MASK
 
 
 def _leaves(values: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
