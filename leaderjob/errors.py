@@ -25,6 +25,11 @@ def shown(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def printable(text: str) -> str:
+    """``text`` with unpaired surrogates escaped, so that it can be stored and printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class LeaderjobError(Exception):
     """The thing asked for failed."""
 

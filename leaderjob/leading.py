@@ -12,7 +12,8 @@ from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwr
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.queue import campaign_and_let_pass
-from leaderjob.engine.office import Assignment, Limits, Office
+from leaderjob.engine.definition import Assignment
+from leaderjob.engine.office import Limits, Office
 from leaderjob.engine.stepdown import StepDown, SteppedDown
 from leaderjob.engine.succession import see_all_before
 from leaderjob.engine.term import serve_term

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from leaderjob.engine.office import Assignment
+from leaderjob.engine.definition import Assignment
 from leaderjob.model.job import JobSpec
 from leaderjob.scheduling.crontab import NICKNAMES, Crontab
 from leaderjob.scheduling.triggers import Interval, Trigger

@@ -89,7 +89,6 @@ def _describe_parameter(parameter: inspect.Parameter) -> dict[str, Json]:
         "type": kind,
         "nullable": nullable or parameter.default is None,
         "required": required,
-        "default": None if required else _plain(parameter.default),
     }
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from leaderjob.cli.table import Column, print_table
 from leaderjob.cli.target import Target, find_target, target_options
 from leaderjob.clock import utcnow
 from leaderjob.connecting import connect
-from leaderjob.engine.overrides import Overrides, check_jobs, overrides_in
+from leaderjob.engine.overrides import Overrides, checked_against, definitions_in_force, overrides_in
 from leaderjob.errors import NotFound
-from leaderjob.etcd import Etcd
 from leaderjob.recipes import ConfigEntry, ConfigStore, Difference
 from leaderjob.recipes.config_path import differences, find, parse_path
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _NUMBER = click.IntRange(min=0)
+_FORCE = click.option(
+    "--force", is_flag=True, help="Change it although it does not fit the job, or no such job is known yet."
+)
 
 
 @click.group()
@@ -63,25 +65,39 @@ def get(
 @click.argument("value")
 @target_options
 @click.option("--text", is_flag=True, help="Take VALUE for text, even if it is JSON: 5 for '5'.")
+@_FORCE
 def set_(
-    *, path: str, value: str, etcd: str | None, namespace: str | None, config: Path | None, text: bool
+    *,
+    path: str,
+    value: str,
+    etcd: str | None,
+    namespace: str | None,
+    config: Path | None,
+    text: bool,
+    force: bool,
 ) -> None:
-    """Set PATH to VALUE: JSON, or else text. What is not valid changes nothing.
+    """Set PATH to VALUE: JSON, or else text. What is not valid, or does not fit the job, changes nothing.
 
     \b
     leaderjob config set jobs.search_index.schedule 'every 5m'
     leaderjob config set jobs.search_index.enabled false
     leaderjob config set jobs.search_index.schedule '["0 3 * * *", "@hourly"]'
     """
-    _tell(asyncio.run(_set(find_target(etcd, namespace, config), path, value if text else _parsed(value))))
+    wanted = value if text else _parsed(value)
+    _tell(
+        asyncio.run(
+            _change(find_target(etcd, namespace, config), lambda store: store.set(path, wanted), force)
+        )
+    )
 
 
 @config.command()
 @click.argument("path")
 @target_options
-def unset(*, path: str, etcd: str | None, namespace: str | None, config: Path | None) -> None:
+@_FORCE
+def unset(*, path: str, etcd: str | None, namespace: str | None, config: Path | None, force: bool) -> None:
     """Let PATH be again what the job's module and the settings say; exit code 4 where nothing is set."""
-    _tell(asyncio.run(_unset(find_target(etcd, namespace, config), path)))
+    _tell(asyncio.run(_change(find_target(etcd, namespace, config), lambda store: store.unset(path), force)))
 
 
 @config.command()
@@ -133,9 +149,16 @@ def diff(
 @config.command()
 @click.argument("number", type=_NUMBER)
 @target_options
-def rollback(*, number: int, etcd: str | None, namespace: str | None, config: Path | None) -> None:
+@_FORCE
+def rollback(
+    *, number: int, etcd: str | None, namespace: str | None, config: Path | None, force: bool
+) -> None:
     """Set again exactly what was set after entry NUMBER of the history; 0: nothing."""
-    _tell(asyncio.run(_rollback(find_target(etcd, namespace, config), number)))
+    _tell(
+        asyncio.run(
+            _change(find_target(etcd, namespace, config), lambda store: store.rollback(number), force)
+        )
+    )
 
 
 @config.command()
@@ -147,45 +170,37 @@ def watch(*, etcd: str | None, namespace: str | None, config: Path | None, as_js
 
 
 @asynccontextmanager
-async def _opened(target: Target) -> AsyncIterator[tuple[Etcd, ConfigStore[Overrides]]]:
+async def _opened(target: Target) -> AsyncIterator[ConfigStore[Overrides]]:
     async with connect(target.etcd) as etcd:
-        yield etcd, overrides_in(etcd, target.namespace)
+        yield overrides_in(etcd, target.namespace)
 
 
 async def _values(target: Target) -> dict[str, Any]:
-    async with _opened(target) as (_, store):
+    async with _opened(target) as store:
         return await store.values()
 
 
-async def _set(target: Target, path: str, value: Any) -> ConfigEntry:
-    names = parse_path(path)
-    async with _opened(target) as (etcd, store):
-        await check_jobs(etcd, target.namespace, names, value)
-        return await store.set(names, value)
-
-
-async def _unset(target: Target, path: str) -> ConfigEntry:
-    async with _opened(target) as (_, store):
-        return await store.unset(path)
+async def _change(
+    target: Target, change: Callable[[ConfigStore[Overrides]], Awaitable[ConfigEntry]], force: bool
+) -> ConfigEntry:
+    """:param force: whatever the definitions in force say."""
+    async with connect(target.etcd) as etcd:
+        check = None if force else checked_against(await definitions_in_force(etcd, target.namespace))
+        return await change(overrides_in(etcd, target.namespace, check=check))
 
 
 async def _history(target: Target) -> tuple[ConfigEntry, ...]:
-    async with _opened(target) as (_, store):
+    async with _opened(target) as store:
         return await store.history()
 
 
 async def _diff(target: Target, older: int | None, newer: int | None) -> tuple[Difference, ...]:
-    async with _opened(target) as (_, store):
+    async with _opened(target) as store:
         return await store.diff(older, newer)
 
 
-async def _rollback(target: Target, number: int) -> ConfigEntry:
-    async with _opened(target) as (_, store):
-        return await store.rollback(number)
-
-
 async def _watch(target: Target, as_json: bool) -> None:
-    async with _opened(target) as (_, store), aclosing(store.watch()) as configurations:
+    async with _opened(target) as store, aclosing(store.watch()) as configurations:
         async for configuration in configurations:
             values = configuration.model_dump(mode="json", exclude_unset=True)
             if as_json:

@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from leaderjob.clock import utcnow
+from leaderjob.engine.definition import Assignment
 from leaderjob.engine.lacking import absences
-from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.office import Office
 from leaderjob.errors import InvalidSchedule
 from leaderjob.etcd import Put, Txn, absent, modified_at
 from leaderjob.model.ids import fire_id
@@ -111,12 +112,7 @@ class Admission:
             )
             start = max(due.watermark, now)
             decision = replace(due, watermark=start, next_fire=assignment.trigger.next_after(start))
-            wanted = Timetable(
-                watermark=start,
-                next_fire=decision.next_fire,
-                schedule=assignment.spec.schedule,
-                time_zone=assignment.spec.time_zone,
-            )
+            wanted = _timetable(assignment.spec, start, decision.next_fire)
             try:
                 self._timetable, admitted = await self._write(timetable, wanted, decision, now)
             except Conflict:
@@ -195,12 +191,7 @@ class Admission:
         return absences(self._office.feed.view, self._spec.name, self._office.token)
 
     def _timetable_at(self, watermark: datetime, next_fire: datetime | None) -> Timetable:
-        return Timetable(
-            watermark=watermark,
-            next_fire=next_fire,
-            schedule=self._spec.schedule,
-            time_zone=self._spec.time_zone,
-        )
+        return _timetable(self._spec, watermark, next_fire)
 
     async def _read(self) -> Stored[Timetable] | None:
         found = await self._office.writer.read(self._key)
@@ -245,5 +236,12 @@ class Admission:
         )
 
 
+def _timetable(spec: JobSpec, watermark: datetime, next_fire: datetime | None) -> Timetable:
+    schedule, time_zone = _schedule_of(spec)
+    return Timetable(watermark=watermark, next_fire=next_fire, schedule=schedule, time_zone=time_zone)
+
+
 def _schedule_of(one: JobSpec | Timetable) -> tuple[tuple[str, ...], str]:
-    return one.schedule, one.time_zone
+    """Where a schedule cannot be used, nothing of it is due, and so nothing of it will have been missed."""
+    cannot_fire = isinstance(one, JobSpec) and one.schedule_error is not None
+    return () if cannot_fire else one.schedule, one.time_zone

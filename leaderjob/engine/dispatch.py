@@ -8,9 +8,10 @@ from pathlib import Path
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.engine.artifact_directory import holds_results, make_empty, tidy
+from leaderjob.engine.definition import Assignment
 from leaderjob.engine.hold import hold, hold_after_own, unreaped
 from leaderjob.engine.leader_loss import abandon, settle
-from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.office import Office
 from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
 from leaderjob.engine.retry import retry_pause_s

@@ -3,16 +3,17 @@
 import asyncio
 from collections import deque
 
-from leaderjob.catalog.description import check_params
 from leaderjob.clock import utcnow
 from leaderjob.engine.admission import Admission
 from leaderjob.engine.answers import consume, refuse
+from leaderjob.engine.definition import Assignment
 from leaderjob.engine.dispatch import Dispatch
-from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.office import Office
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import AmbiguousWrite, Put, absent, modified_at
 from leaderjob.model.command import Command
 from leaderjob.model.job import JobSpec
+from leaderjob.model.params import check_params
 from leaderjob.model.run import Cause, Run, State
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
@@ -46,10 +47,15 @@ class JobLoop:
         """The definition in force."""
         return self._spec
 
+    @property
+    def assigned(self) -> Assignment:
+        """The job as it is to be, which it may not be yet."""
+        return self._wanted or self._assignment
+
     def assign(self, assignment: Assignment) -> None:
         """Let the job be another one from now on. It is taken up with the next look at what is due, which is at once,
         and where that breaks, when the loop begins again."""
-        if assignment != (self._wanted or self._assignment):
+        if assignment != self.assigned:
             self._wanted = assignment
             self._due.set()
 
@@ -221,7 +227,7 @@ class JobLoop:
         if self._active_run is not None:
             return f"overlap is forbidden, and run {self._active_run} is not finished"
         try:
-            check_params(self._assignment.description, {**self._spec.params, **command.params})
+            check_params(self._spec, {**self._spec.params, **command.params})
         except SettingsError as error:
             return str(error)
         return None

@@ -5,18 +5,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderjob.catalog.description import JobDescription
 from leaderjob.engine.stepdown import StepDown
 from leaderjob.execution.attestation import Attestation
 from leaderjob.model.history import History
-from leaderjob.model.job import JobSpec
 from leaderjob.recipes import Leadership
 from leaderjob.records.feed import Feed
 from leaderjob.records.fenced import FencedWriter
 from leaderjob.records.keys import Keys
 from leaderjob.results.store import Store
 from leaderjob.scheduling.alarm import Alarm
-from leaderjob.scheduling.triggers import Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +34,6 @@ class Limits:
     keep_skipped: int
     kill_grace_s: float
     drain_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One job as this replica would run it."""
-
-    spec: JobSpec
-    description: JobDescription
-    trigger: Trigger
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,75 +4,98 @@ A configuration in etcd, so that all replicas agree, whoever leads: ``leaderjob 
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict
 
+from leaderjob.engine.definition import DynamicOverride, check_override
 from leaderjob.errors import NotFound, SettingsError
 from leaderjob.etcd import Etcd
+from leaderjob.model.job import JobSpec
 from leaderjob.names import Name
 from leaderjob.recipes import ConfigStore
+from leaderjob.recipes.config import Check
 from leaderjob.records.keys import Keys, Kind
-from leaderjob.scheduling.triggers import parse_schedule
-from leaderjob.settings.values import ONE_OR_SEVERAL, Seconds
+from leaderjob.records.stored import CorruptRecord, decode
+
+_FORCE = "--force sets it all the same"
 
 STORE = "leaderjob"
 """The name of the configuration: its keys are below ``config/leaderjob/``."""
 
 
-class JobOverride(BaseModel):
-    """What is different for one job. What is not set stays as the module and the settings have it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schedule: Annotated[tuple[str, ...], ONE_OR_SEVERAL] | None = None
-    """The schedule; an empty one means that it only runs when triggered."""
-    enabled: bool = True
-    """Whether it fires by its schedule. A job that is not enabled runs only when triggered."""
-    timeout: Annotated[Seconds, Field(gt=0)] | None = None
-    """How long one attempt may take."""
-    params: dict[str, Any] = {}
-    """Values for the job's parameters, each over the one that it has."""
-
-    @field_validator("schedule")
-    @classmethod
-    def _can_be_parsed(cls, schedule: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        try:
-            parse_schedule(schedule or (), job="it")
-        except SettingsError as error:
-            raise ValueError(str(error)) from error
-        return schedule
-
-
 class Overrides(BaseModel):
-    """All jobs' overrides, by their names."""
+    """All jobs' overrides, by their names, as a command may set them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    jobs: dict[Name, JobOverride] = {}
+    jobs: dict[Name, DynamicOverride] = {}
 
 
-def overrides_in(etcd: Etcd, namespace: str) -> ConfigStore[Overrides]:
-    """Where the overrides of a namespace are kept."""
-    return ConfigStore(etcd, Overrides, STORE, namespace=namespace)
+class WrittenOverrides(BaseModel):
+    """The same as a leader reads it: whatever was written for one job is looked at alone, and spoils no other."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    jobs: dict[str, Any] = {}
 
 
-async def check_jobs(etcd: Etcd, namespace: str, path: Sequence[str], value: Any) -> None:
-    """Whether the jobs that are to be changed are known: those that a leader has announced.
+def overrides_in(etcd: Etcd, namespace: str, *, check: Check | None = None) -> ConfigStore[Overrides]:
+    """Where the overrides of a namespace are kept. :param check: such as that by :func:`checked_against`."""
+    return ConfigStore(etcd, Overrides, STORE, namespace=namespace, check=check)
 
-    :param path: of what is to be set to ``value``. :raises NotFound: one is not; which one is nearest.
-    """
-    named = path[1:2] or (value if isinstance(value, Mapping) else ())
-    if path[0] != "jobs" or not named:
-        return
+
+def written_overrides(etcd: Etcd, namespace: str) -> ConfigStore[WrittenOverrides]:
+    """The same configuration, to be read."""
+    return ConfigStore(etcd, WrittenOverrides, STORE, namespace=namespace)
+
+
+async def definitions_in_force(etcd: Etcd, namespace: str) -> dict[str, JobSpec | None]:
+    """What a leader has announced, by job. None: it cannot be read, as it is of a newer release or damaged."""
     keys = Keys(namespace)
-    places = [keys.locate(kv.key) for kv in (await etcd.range(f"{keys.root}jobs/")).kvs]
-    known = sorted(place.names[0] for place in places if place is not None and place.kind is Kind.SPEC)
-    for job in named:
-        if job not in known:
-            near = difflib.get_close_matches(job, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            if not known:
-                hint = "none is known yet: a leader announces its jobs when it is elected"
-            raise NotFound(f"no job is called {job!r}: {hint}; nothing was changed")
+    found: dict[str, JobSpec | None] = {}
+    for kv in (await etcd.range(f"{keys.root}jobs/")).kvs:
+        place = keys.locate(kv.key)
+        if place is None or place.kind is not Kind.SPEC:
+            continue
+        try:
+            spec = decode(Kind.SPEC, kv).record
+        except CorruptRecord:
+            spec = None
+        if not isinstance(spec, JobSpec):
+            found[place.names[0]] = None
+        elif spec.removed is None:
+            found[spec.name] = spec
+    return found
+
+
+def checked_against(definitions: Mapping[str, JobSpec | None]) -> Check:
+    """Each override that a change adds or alters has to fit the definition in force of its job."""
+
+    def check(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        former = before.get("jobs")
+        for job, override in after.get("jobs", {}).items():
+            if not isinstance(former, Mapping) or former.get(job) != override:
+                _check_one(definitions, job, override)
+
+    return check
+
+
+def _check_one(definitions: Mapping[str, JobSpec | None], job: str, override: Mapping[str, Any]) -> None:
+    """:raises NotFound: no such job is known. :raises SettingsError: the override does not fit it."""
+    if job not in definitions:
+        near = difflib.get_close_matches(job, definitions, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(definitions))}"
+        if not definitions:
+            hint = "none is known yet: a leader announces its jobs when it is elected"
+        raise NotFound(f"no job is called {job!r}: {hint}; nothing was changed. {_FORCE}")
+    spec = definitions[job]
+    if spec is None:
+        raise SettingsError(
+            f"the definition of job {job!r} cannot be read by this release; nothing was changed. {_FORCE}"
+        )
+    try:
+        check_override(spec, override)
+    except SettingsError as error:
+        raise SettingsError(f"{error}; nothing was changed. {_FORCE}") from error

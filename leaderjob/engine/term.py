@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
 from leaderjob.engine.commands import take_commands
+from leaderjob.engine.definition import Assignment
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.lacking import note_lacking_jobs
-from leaderjob.engine.office import Assignment, Office
+from leaderjob.engine.office import Office
 from leaderjob.engine.preference import give_way
 from leaderjob.engine.quarantine import move_corrupt_records_aside
 from leaderjob.engine.reassignment import take_up_overrides

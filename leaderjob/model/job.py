@@ -1,5 +1,6 @@
 """The definition of a job, validated."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -30,14 +31,31 @@ class Policy(Record):
     max_leader_losses: int = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a job's function.
+
+    :param type: ``str``, ``int``, ``float``, ``bool``, ``list``, ``dict`` or ``any``.
+    :param nullable: None is allowed too.
+    :param required: a run has to be given a value: neither the function nor the settings have one.
+    """
+
+    name: str
+    type: str
+    nullable: bool = False
+    required: bool = False
+
+
 class JobSpec(Record):
     """``jobs/<job>/spec``: the definition in force.
 
     :param reference: where the function is: ``jobs.search_index:search_index``.
     :param schedule: schedule expressions; empty means that the job only runs when triggered.
     :param params: values for the function's parameters.
+    :param parameters: what the function takes beside the context; None: not known, an older release wrote this.
+    :param open_params: whether it also takes parameters of any other name.
     :param has_query: whether published versions answer queries.
-    :param schedule_error: why the schedule cannot be used; the job then only runs when triggered.
+    :param schedule_error: why the job cannot fire by its schedule; it then only runs when triggered.
     :param overridden: what the dynamic configuration changes: ``schedule``, ``enabled``, ``timeout``, ``params``.
     :param enabled: False: the dynamic configuration keeps it from firing; ``schedule`` is empty then.
     :param removed: since when no replica has had the job; None: the definition is in force.
@@ -50,6 +68,8 @@ class JobSpec(Record):
     time_zone: str = "UTC"
     policy: Policy = Policy()
     params: dict[str, Any] = {}
+    parameters: tuple[Parameter, ...] | None = None
+    open_params: bool = False
     has_query: bool = False
     schedule_error: str | None = None
     overridden: tuple[str, ...] = ()

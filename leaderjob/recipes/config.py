@@ -36,6 +36,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
 
 _Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
+Check = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""What else has to hold of a change: is given all values before and after it, and raises where it does not."""
+
 
 class ConfigUnreadable(LeaderjobError):
     """The document of a configuration was overwritten by something that is none."""
@@ -63,6 +66,7 @@ class ConfigStore(Generic[ModelT]):
     :param model: each of its fields has a default.
     :param keep: how many changes the history keeps, at most 100.
     :param by: who makes the changes; None: ``user@host``. :param timeout_s: for how long a change is tried.
+    :param check: what has to hold of a change beside the model; called before each one is committed.
     :raises InvalidName: ``name`` or ``namespace`` cannot be part of a key.
     :raises SettingsError: the model has no defaults, or ``keep`` or ``timeout_s`` is out of range.
     """
@@ -77,6 +81,7 @@ class ConfigStore(Generic[ModelT]):
         keep: int = 50,
         by: str | None = None,
         timeout_s: float = 10.0,
+        check: Check | None = None,
     ) -> None:
         if not 1 <= keep <= MAX_KEPT:
             raise SettingsError(f"configuration {name}: keep={keep}; a history has 1 to {MAX_KEPT} entries")
@@ -89,6 +94,7 @@ class ConfigStore(Generic[ModelT]):
         self._keep = keep
         self._by = whoami() if by is None else by
         self._timeout_s = timeout_s
+        self._check = check
 
     async def get(self) -> ModelT:
         """The configuration in force: with defaults where nothing is set.
@@ -231,6 +237,8 @@ class ConfigStore(Generic[ModelT]):
             after = edit(before or {}) if edit is not None else self._after(stored, to)
             refuse_masks(self._name, before, after)
             self._schema.check_change(self._name, before or {}, after)
+            if self._check is not None:
+                self._check(before or {}, after)
             check_size(self._name, after)
             entry = ConfigEntry(
                 number=stored.number + 1,

@@ -9,9 +9,10 @@ from leaderjob.settings.described import Setting, Table, override_table, tables,
 from leaderjob.settings.election import ElectionSettings
 from leaderjob.settings.etcd import EtcdSettings
 from leaderjob.settings.load import CONFIG_FILE, Loaded, Origin, load_settings, load_with_origins
+from leaderjob.settings.override import JobOverride
 from leaderjob.settings.replica import ReplicaSettings, TlsSettings
 from leaderjob.settings.reporting import LogSettings, SentrySettings
-from leaderjob.settings.root import PREFIX, JobOverride, ResultsSettings, Settings
+from leaderjob.settings.root import PREFIX, ResultsSettings, Settings
 
 __all__ = [
     "CONFIG_FILE",

@@ -9,7 +9,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from leaderjob.settings.group import Group
-from leaderjob.settings.root import PREFIX, JobOverride, Settings
+from leaderjob.settings.override import JobOverride
+from leaderjob.settings.root import PREFIX, Settings
 
 
 @dataclass(frozen=True, slots=True)

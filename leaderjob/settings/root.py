@@ -9,9 +9,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from leaderjob.settings.election import ElectionSettings
 from leaderjob.settings.etcd import EtcdSettings
 from leaderjob.settings.group import Group
+from leaderjob.settings.override import JobOverride
 from leaderjob.settings.replica import ReplicaSettings, TlsSettings
 from leaderjob.settings.reporting import LogSettings, SentrySettings
-from leaderjob.settings.values import FROM_JSON, ONE_OR_SEVERAL, Names, Seconds
+from leaderjob.settings.values import FROM_JSON, Names, Seconds
 from leaderjob.user_state import state_folder
 
 PREFIX = "LEADERJOB_"
@@ -31,17 +32,6 @@ class ResultsSettings(Group):
     """How many finished runs of a job stay in the ledger; the last one that succeeded stays in any case."""
     keep_skipped: Annotated[int, Field(ge=1)] = 100
     """How many fires of a job that never began a run, because they were skipped or missed, stay in the ledger."""
-
-
-class JobOverride(Group):
-    """What is different for one job from what its module says."""
-
-    schedule: Annotated[tuple[str, ...], ONE_OR_SEVERAL] | None = Field(default=None, examples=["every 5m"])
-    """The schedule; an empty one means that it only runs when triggered."""
-    timeout: Seconds | None = Field(default=None, examples=["10m"])
-    """How long one attempt may take."""
-    params: dict[str, Any] = Field(default={}, examples=[{"name": "you"}])
-    """Values for the job's parameters."""
 
 
 class Settings(BaseSettings):

@@ -140,7 +140,7 @@ class Events(Enum):
     )
     JOB_SCHEDULE_INVALID = (
         logging.ERROR,
-        "a job's schedule cannot be parsed; the job only runs when triggered",
+        "a job cannot fire by its schedule; it only runs when triggered",
         "job",
     )
     JOB_CHANGED = (
@@ -150,7 +150,7 @@ class Events(Enum):
     )
     JOB_OVERRIDE_REFUSED = (
         logging.WARNING,
-        "the dynamic configuration has for a job what does not fit it; the job stays as it was",
+        "part of a job's override does not fit the job and is left out; the rest of it applies",
         "job term reason",
     )
     PART_BROKEN = (

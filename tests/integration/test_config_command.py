@@ -63,7 +63,7 @@ def test_a_value_is_set_shown_and_unset(command: Command) -> None:
     [
         ("set jobs.serach_index.schedule 'every 5m'", 4, "did you mean 'search_index'?"),
         ("""set jobs '{"zzz": {"enabled": false}}'""", 4, "known are back.up, search_index"),
-        ("set jobs.search_index.schedule '61 * * * *'", 2, "jobs.search_index.schedule"),
+        ("set jobs.search_index.schedule '61 * * * *'", 2, "minute field '61' is not in 0-59"),
         ("set jobs.search_index.shedule 'every 5m'", 2, "did you mean 'schedule'?"),
         ("set jobs.search_index.timeout 0", 2, "jobs.search_index.timeout"),
         ("set jobs.search_index.timeout soon", 2, "not a duration"),

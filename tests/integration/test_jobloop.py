@@ -12,8 +12,8 @@ import pytest
 
 from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.engine.definition import Assignment
 from leaderjob.engine.jobloop import JobLoop
-from leaderjob.engine.office import Assignment
 from leaderjob.model.command import Command
 from leaderjob.model.ids import fire_id
 from leaderjob.model.job import Timetable

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from leaderjob.catalog.description import Parameter
 from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.engine.definition import overridden
 from leaderjob.engine.jobloop import JobLoop
-from leaderjob.engine.overrides import JobOverride, overrides_in
-from leaderjob.engine.reassignment import overridden, take_up_overrides
+from leaderjob.engine.overrides import overrides_in
+from leaderjob.engine.reassignment import take_up_overrides
 from leaderjob.engine.term import serve_term
-from leaderjob.model.job import Timetable
+from leaderjob.model.job import Parameter, Timetable
 from leaderjob.model.run import Outcome
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
@@ -72,7 +72,7 @@ async def test_what_was_due_of_the_former_schedule_is_admitted_in_the_write_that
             assert begun.next_fire is not None
             # Nobody sounds the alarm here, so that what is due then waits for the change.
             await asyncio.sleep((begun.next_fire - utcnow()).total_seconds() + 0.01)
-            loop.assign(overridden(assignment, JobOverride(schedule=("every 3650d",)))[0])
+            loop.assign(overridden(assignment, {"schedule": ("every 3650d",)})[0])
             changed = await until_timetable(seat, lambda one: one.schedule == ("every 3650d",))
             view = seat.feed.view
             run = max(view.runs("j"), key=lambda run: run.record.fire_time or begun.watermark)
@@ -94,7 +94,7 @@ async def test_a_schedule_that_is_changed_again_and_again_loses_no_fire_and_repe
 
     async with seated(etcd.endpoint, namespace, tmp_path) as seat:
         assignment = assigned("j", "every 1s")
-        both, _ = overridden(assignment, JobOverride(schedule=("every 1s", "every 2s")))
+        both, _ = overridden(assignment, {"schedule": ("every 1s", "every 2s")})
         loop = JobLoop(seat.office, assignment)
         async with going_on(loop.run()):
             for wanted in cycle((both, assignment)):
@@ -119,7 +119,7 @@ async def test_a_new_schedule_begins_with_the_present(
             await until_timetable(seat, lambda one: True)
             await asyncio.sleep(1.05)
             changed_at = utcnow()
-            loop.assign(overridden(assignment, JobOverride(schedule=("every 1s",)))[0])
+            loop.assign(overridden(assignment, {"schedule": ("every 1s",)})[0])
             changed = await until_timetable(seat, lambda one: one.schedule == ("every 1s",))
             assert changed.watermark >= changed_at
             await settled(seat, loop)
@@ -137,7 +137,7 @@ async def test_a_timeout_holds_from_the_next_attempt_on(
         loop = JobLoop(seat.office, assignment)
         async with going_on(loop.run()):
             await until_timetable(seat, lambda one: True)
-            loop.assign(overridden(assignment, JobOverride(timeout=0.5))[0])
+            loop.assign(overridden(assignment, {"timeout": 0.5})[0])
             await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
             await run_obediently(seat, loop, effects=tmp_path / "e", gate=tmp_path / "never")
             view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
@@ -174,7 +174,7 @@ async def test_a_loop_that_breaks_on_a_change_takes_it_up_when_it_begins_again(
             await until_timetable(seat, lambda one: True)
             await loop.idle()
         seat.writer.before = fail
-        loop.assign(overridden(assignment, JobOverride(enabled=False))[0])
+        loop.assign(overridden(assignment, {"enabled": False})[0])
         with pytest.raises(OSError, match="made up"):
             await loop.run()
         async with going_on(loop.run()):
@@ -198,8 +198,8 @@ async def test_a_change_that_etcd_is_away_for_waits_and_leaves_the_run_under_way
             await until_timetable(seat, lambda one: True)
             await run_obediently(seat, loop, effects=tmp_path / "effects", gate=gate)
             for override in (
-                JobOverride(timeout=3600.0),  # is only announced
-                JobOverride(schedule=("every 3649d",)),  # has a timetable to read first
+                {"timeout": 3600.0},  # is only announced
+                {"schedule": ("every 3649d",)},  # has a timetable to read first
             ):
                 with hearing() as heard:
                     await proxy.refuse()
@@ -230,12 +230,8 @@ async def test_loops_begin_only_when_the_overrides_are_known_and_follow_them(
             store = overrides_in(seat.outside, namespace)
             await store.set("jobs.j.params", {"value": 5})
             base = assigned("j", "every 3650d")
-            strict = replace(
-                base,
-                description=replace(
-                    base.description, open=False, parameters=(Parameter("value", "int", False, True),)
-                ),
-            )
+            parameters = (Parameter("value", "int", required=True),)
+            strict = replace(base, spec=base.spec.model_copy(update={"parameters": parameters}))
             loop, known = JobLoop(seat.office, strict), asyncio.Event()
             async with going_on(take_up_overrides(seat.office, {"j": loop}, {"j": strict}, known)):
                 await known.wait()
@@ -275,12 +271,12 @@ async def test_overrides_that_etcd_is_away_for_are_waited_for(
 
 def test_an_override_changes_what_it_names_and_nothing_else() -> None:
     base = assigned("j", "every 1s")
-    changed, refused = overridden(base, JobOverride.model_validate({"timeout": "5m", "params": {"value": 1}}))
+    changed, refused = overridden(base, {"timeout": "5m", "params": {"value": 1}})
     assert refused == []
     assert (changed.spec.policy.timeout_s, changed.spec.params) == (300.0, {"value": 1})
     assert (changed.spec.schedule, changed.trigger) == (base.spec.schedule, base.trigger)
     assert changed.spec.overridden == ("params", "timeout")
-    off, _ = overridden(base, JobOverride(enabled=False))
+    off, _ = overridden(base, {"enabled": False})
     assert (off.spec.schedule, off.trigger.rules, off.spec.enabled) == ((), (), False)
     assert overridden(base, None) == (base, [])
 
@@ -288,12 +284,12 @@ def test_an_override_changes_what_it_names_and_nothing_else() -> None:
 def test_what_does_not_fit_is_left_out_and_the_rest_of_an_override_counts() -> None:
     base = assigned("j", "every 1s")
     zoned = replace(base, spec=base.spec.model_copy(update={"time_zone": "Europe/Berlin"}))
-    as_it_was, (reason,) = overridden(zoned, JobOverride(schedule=("2030-03-31T02:30",), timeout=5.0))
+    as_it_was, (reason,) = overridden(zoned, {"schedule": ("2030-03-31T02:30",), "timeout": 5.0})
     assert "skips that time" in reason
     assert (as_it_was.spec.schedule, as_it_was.trigger) == (base.spec.schedule, base.trigger)
     assert (as_it_was.spec.policy.timeout_s, as_it_was.spec.overridden) == (5.0, ("timeout",))
-    strict = replace(base, description=replace(base.description, open=False))
-    off, (reason,) = overridden(strict, JobOverride(enabled=False, params={"typo": 1}))
+    strict = replace(base, spec=base.spec.model_copy(update={"parameters": ()}))
+    off, (reason,) = overridden(strict, {"enabled": False, "params": {"typo": 1}})
     assert "typo" in reason
     assert (off.trigger.rules, off.spec.enabled, off.spec.params) == ((), False, base.spec.params)
     assert off.spec.overridden == ("enabled",)

@@ -11,8 +11,8 @@ import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine import artifact_directory, dispatch
+from leaderjob.engine.definition import Assignment
 from leaderjob.engine.dispatch import Dispatch
-from leaderjob.engine.office import Assignment
 from leaderjob.etcd import PermissionDenied, RequestRefused
 from leaderjob.execution.attempt import AttemptEnd
 from leaderjob.model.run import Outcome, Progress, Run

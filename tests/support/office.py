@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from leaderjob.catalog.description import JobDescription
 from leaderjob.clock import utcnow
-from leaderjob.engine.office import Assignment, Limits, Office
+from leaderjob.engine.definition import Assignment
+from leaderjob.engine.office import Limits, Office
 from leaderjob.engine.stepdown import StepDown
 from leaderjob.etcd import Compare, Etcd, Op
 from leaderjob.execution.attestation import attestation
@@ -142,8 +142,7 @@ def assigned(name: str, *schedule: str) -> Assignment:
         schedule=schedule,
         policy=Policy(misfire_grace_s=1e10),
     )
-    description = JobDescription(spec, (), open=True, module="m", file="f")
-    return Assignment(spec, description, parse_schedule(schedule, job=name))
+    return Assignment(spec, parse_schedule(schedule, job=name))
 
 
 def trigger(command: str, job: str, **params: Any) -> Command:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from leaderjob.clock import utcnow
-from leaderjob.engine.office import Assignment
+from leaderjob.engine.definition import Assignment
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.stored import Stored
 from tests.support.office import Seat, assigned

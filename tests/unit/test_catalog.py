@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from leaderjob.catalog.catalog import Catalog, CatalogFailure, describe
-from leaderjob.catalog.description import JobDescription, Parameter, check_params
+from leaderjob.catalog.description import JobDescription
 from leaderjob.errors import SettingsError
-from leaderjob.model.job import OnLeaderLoss, Overlap, Policy
+from leaderjob.model.job import OnLeaderLoss, Overlap, Parameter, Policy
+from leaderjob.model.params import check_params
 from leaderjob.telemetry.trace import Trace
 from tests.support import marked
 from tests.support.loop import run_async
@@ -78,20 +79,20 @@ def build(ctx, corpus: str, size: int = 3, *, ratio: float = 0.5, deep: bool = F
           folder: Path = Path("x"), bare=None): ...
 """,
     )
-    assert job.parameters == (
+    assert job.spec.parameters == (
         Parameter("corpus", "str", False, True),
-        Parameter("size", "int", False, False, 3),
-        Parameter("ratio", "float", False, False, 0.5),
-        Parameter("deep", "bool", False, False, False),
-        Parameter("names", "list", False, False, []),
-        Parameter("options", "dict", False, False, {}),
-        Parameter("label", "str", True, False, None),
-        Parameter("old", "int", True, False, 1),
-        Parameter("either", "any", False, False, 1),
-        Parameter("folder", "any", False, False, "PosixPath('x')"),
-        Parameter("bare", "any", True, False, None),
+        Parameter("size", "int", False, False),
+        Parameter("ratio", "float", False, False),
+        Parameter("deep", "bool", False, False),
+        Parameter("names", "list", False, False),
+        Parameter("options", "dict", False, False),
+        Parameter("label", "str", True, False),
+        Parameter("old", "int", True, False),
+        Parameter("either", "any", False, False),
+        Parameter("folder", "any", False, False),
+        Parameter("bare", "any", True, False),
     )
-    assert not job.open
+    assert not job.spec.open_params
 
 
 def test_annotations_that_only_a_type_checker_resolves_do_not_hide_the_plain_ones(tmp_path: Path) -> None:
@@ -103,11 +104,11 @@ def test_annotations_that_only_a_type_checker_resolves_do_not_hide_the_plain_one
         "@job\ndef build(ctx: JobContext, size: int, tags: list[str] | None = None, **more: str): ...\n"
     )
     (job,) = described(tmp_path).jobs
-    assert job.parameters == (
+    assert job.spec.parameters == (
         Parameter("size", "int", False, True),
         Parameter("tags", "list", True, False),
     )
-    assert job.open
+    assert job.spec.open_params
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> JobDescription:
     ],
 )
 def test_parameters_that_fit_are_accepted(typed: JobDescription, params: dict[str, Any]) -> None:
-    check_params(typed, params)
+    check_params(typed.spec, params)
 
 
 @pytest.mark.parametrize(
@@ -277,5 +278,5 @@ def test_parameters_that_do_not_fit_are_refused(
     typed: JobDescription, params: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        check_params(typed, params)
+        check_params(typed.spec, params)
     assert message in str(caught.value)

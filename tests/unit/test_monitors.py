@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from leaderjob.engine.office import Assignment
+from leaderjob.engine.definition import Assignment
 from leaderjob.monitors import monitors_of
 from leaderjob.scheduling.triggers import parse_schedule
 from tests.support.office import assigned
@@ -15,7 +15,7 @@ def monitored(*schedule: str, time_zone: str = "UTC", name: str = "j", **policy:
     changed = found.spec.policy.model_copy(update=policy)
     spec = found.spec.model_copy(update={"time_zone": time_zone, "policy": changed})
     trigger = parse_schedule(schedule, job=name, time_zone=time_zone)
-    return monitors_of([Assignment(spec, found.description, trigger)], "prod").get(name)
+    return monitors_of([Assignment(spec, trigger)], "prod").get(name)
 
 
 def schedule_of(*schedule: str) -> Any:
