@@ -41,11 +41,16 @@ async def settled(seat: Seat, loop: JobLoop) -> None:
     await loop.idle()
 
 
-async def run_obediently(seat: Seat, loop: JobLoop, *, effects: Path, gate: Path) -> None:
-    """Trigger a job that works until there is a file ``gate``; returns once it works."""
+async def trigger_obedient(seat: Seat, loop: JobLoop, *, effects: Path, gate: Path) -> None:
+    """Trigger a job that works until there is a file ``gate``."""
     asked, key = trigger("r", "j", effects=str(effects), gate=str(gate)), seat.keys.command("r")
     revision = await seat.outside.put(key, asked.to_bytes())
     await loop.trigger(Stored(key, asked, revision, revision))
+
+
+async def run_obediently(seat: Seat, loop: JobLoop, *, effects: Path, gate: Path) -> None:
+    """The same; returns once it works."""
+    await trigger_obedient(seat, loop, effects=effects, gate=gate)
     while not effects.exists():
         await asyncio.sleep(0.01)
 
@@ -139,7 +144,7 @@ async def test_a_timeout_holds_from_the_next_attempt_on(
             await until_timetable(seat, lambda one: True)
             loop.assign(overridden(assignment, {"timeout": 0.5})[0])
             await seat.feed.until(lambda view: view.specs["j"].record.overridden == ("timeout",))
-            await run_obediently(seat, loop, effects=tmp_path / "e", gate=tmp_path / "never")
+            await trigger_obedient(seat, loop, effects=tmp_path / "e", gate=tmp_path / "never")
             view = await seat.feed.until(lambda view: any(run.record.outcome for run in view.runs("j")))
             assert view.runs("j")[0].record.outcome is Outcome.TIMED_OUT
             await settled(seat, loop)
