@@ -42,8 +42,13 @@ _NEVER_SENT = (
 )
 # What is at this endpoint is a proxy in trouble, or no etcd at all: another endpoint may do better.
 _NOT_AS_ETCD = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
-# Nothing was done: it is losing or handing over the leadership of etcd, or has too much to do.
-_RETRIABLE_REFUSALS = ("not a primary lessor", "raft proposal dropped", "too many requests")
+# Nothing was done: it is losing or handing over the leadership of etcd, has too much to do, or is no voting member.
+_RETRIABLE_REFUSALS = (
+    "not a primary lessor",
+    "raft proposal dropped",
+    "too many requests",
+    "not supported for learner",
+)
 _MEANINGS = {
     "connection refused": "connection refused",
     "certificate_verify_failed": "its certificate has expired, or is not signed by an authority in etcd.ca "
@@ -54,6 +59,7 @@ _MEANINGS = {
     # TLS 1.3: the handshake is over for us before it has looked, and its alert comes as a record that cannot be read.
     "unwrap failed": "it ended the connection after the TLS handshake: it wants to see a certificate that it trusts, so "
     "give etcd.cert and etcd.key, signed by an authority that it knows",
+    "not supported for learner": "it is a learner, which answers no requests until it is promoted: etcdctl member promote",
     "alert_unknown_ca": "it does not trust the authority that signed etcd.cert",
     "handshake read failed": "it does not speak TLS: write http://, and give no etcd.ca and no etcd.cert",
     "dns resolution failed": "no address is known under its name",

@@ -154,6 +154,13 @@ class Member:
             int(header.get("revision", 0)),
         )
 
+    async def knows(self, leader: "Member") -> bool:
+        """Whether it runs, and follows that leader."""
+        try:
+            return (await self.status()).leader == leader.id
+        except OSError:
+            return False
+
     def etcdctl(self, *arguments: str) -> str:
         """What ``etcdctl`` prints, past all faults of its link."""
         return etcdctl(self.link.addresses.listens_to_clients, *arguments, within=self.link.within)

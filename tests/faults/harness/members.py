@@ -89,6 +89,16 @@ class Members:
         await self.until_healthy()
         return new
 
+    async def learner(self) -> Member:
+        """Add a spare one as a learner, which is none of :attr:`every`; returns it when it knows who leads."""
+        new, leader = self._spares.pop(0), await self.leader()
+        peer_url = f"--peer-urls=http://{new.link.addresses.for_peers}"
+        await asyncio.to_thread(leader.etcdctl, "member", "add", new.name, "--learner", peer_url)
+        new.join([*self.every, new], existing=True)
+        while not await new.knows(leader):
+            await asyncio.sleep(_POLL_S)
+        return new
+
     async def mend(self) -> None:
         """Undo every fault but what was done to the store, and return when all are healthy."""
         for member in self.every:
