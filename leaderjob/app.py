@@ -28,7 +28,7 @@ from leaderjob.cluster.identity import Identity
 from leaderjob.cluster.lacking import keep_lacks_counted
 from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.cluster.membership import Membership
-from leaderjob.cluster.preflight import refuse_old_release, refuse_short_ttl, refuse_without_permission
+from leaderjob.cluster.preflight import check_releases, refuse_short_ttl, refuse_without_permission
 from leaderjob.cluster.reachability import Reachability
 from leaderjob.connecting import connect, replica_certificates
 from leaderjob.errors import LeaderjobError, SettingsError
@@ -263,7 +263,7 @@ async def _open_etcd(stack: AsyncExitStack, settings: Settings, redaction: Redac
     etcd = await stack.enter_async_context(
         connect(settings.etcd, call_timeout_s=settings.election.call_timeout_s, on_secret=redaction.add)
     )
-    await refuse_old_release(
+    await check_releases(
         lambda endpoints: connect(
             settings.etcd.model_copy(update={"endpoints": tuple(endpoints)}),
             call_timeout_s=_LOOK_TIMEOUT_S,

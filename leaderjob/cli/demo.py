@@ -16,11 +16,14 @@ import click
 from leaderjob.cli.demo_display import LiveDisplay, PlainDisplay, SilentDisplay
 from leaderjob.cli.output import print_json
 from leaderjob.client import Client
+from leaderjob.cluster.preflight import loses_data
 from leaderjob.embedded.cluster import ReplicaProcess, stop_all
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.running import announced
-from leaderjob.embedded.show import MODULE, NAMESPACE, Report, Show, ShowFailed, replica_config
+from leaderjob.embedded.show import MODULE, NAMESPACE, Display, Report, Show, ShowFailed, replica_config
 from leaderjob.errors import SettingsError
+from leaderjob.etcd import Etcd
+from leaderjob.etcd.maintenance import check_health
 from leaderjob.user_state import state_folder
 
 _PYTHON = "python"
@@ -100,7 +103,7 @@ async def _with_replicas(
         async with Client([etcd.endpoint], NAMESPACE) as client:
             show = Show(client, replicas, options.corpus, display)
             with display:
-                display.note(f"started etcd at {etcd.endpoint} ({etcd.binary})")
+                await tell_of_etcd(display, etcd)
                 async with show.watching():
                     if not await _unless_stopped(show.run(), stopping):
                         return None
@@ -114,6 +117,16 @@ async def _with_replicas(
         if not options.as_json:
             click.echo("stopping the replicas, then etcd", err=True)
         await stop_all(replicas)
+
+
+async def tell_of_etcd(display: Display, etcd: EmbeddedEtcd) -> None:
+    """Say which etcd was started, and whether it will do for more than a demo."""
+    version = next(status.version for status in (await check_health(Etcd, [etcd.endpoint])).endpoints)
+    display.note(f"started etcd {version} at {etcd.endpoint} ({etcd.binary})")
+    if loses_data(version):
+        display.note(
+            f"etcd {version} is known to lose data: use it for this demo only, and a newer one for your own"
+        )
 
 
 async def _unless_stopped(show: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bool:

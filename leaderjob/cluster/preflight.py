@@ -8,17 +8,33 @@ from leaderjob.errors import SettingsError
 from leaderjob.etcd import Compare, Delete, Etcd, NoSpace, modified_at
 from leaderjob.etcd.maintenance import check_health
 from leaderjob.records.keys import Keys
+from leaderjob.telemetry.events import Events, emit
 
 OLDEST_RELEASE = (3, 4)
+_LOSING_DATA = ((3, 5, 0), (3, 5, 2))
+UPGRADE = "upgrade it to the newest release of 3.5, 3.6 or 3.7"
 
 
 def is_too_old(version: str) -> bool:
     """Whether a version such as ``3.4.23`` is older than what leaderjob needs."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_RELEASE
+    return _numbers(version)[:2] < OLDEST_RELEASE
 
 
-async def refuse_old_release(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequence[str]) -> None:
-    """Every member that answers is asked: each of them may be the one that is used.
+def loses_data(version: str) -> bool:
+    """Whether this is one of the releases whose members, if killed under load, may come back with other data than the
+    rest of the cluster: those from 3.5.0 to 3.5.2."""
+    oldest, newest = _LOSING_DATA
+    return oldest <= _numbers(version)[:3] <= newest
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+async def check_releases(connect: Callable[[Sequence[str]], Etcd], endpoints: Sequence[str]) -> None:
+    """Refuse an etcd that is too old, and warn of one that is known to lose data.
+
+    Every member that answers is asked: each of them may be the one that is used.
 
     :param connect: a client for some of the endpoints.
     :raises SettingsError: an etcd is older than 3.4.
@@ -29,6 +45,8 @@ async def refuse_old_release(connect: Callable[[Sequence[str]], Etcd], endpoints
                 f"etcd at {status.endpoint} is of release {status.version}, and leaderjob needs 3.4 or newer: it relies "
                 "on progress notifications of watches and on leases as they are since then. Upgrade etcd"
             )
+        if loses_data(status.version):
+            emit(Events.ETCD_LOSES_DATA, endpoint=status.endpoint, version=status.version, remedy=UPGRADE)
 
 
 async def refuse_without_permission(etcd: Etcd, keys: Keys) -> None:

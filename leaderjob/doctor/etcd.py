@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from leaderjob.cluster.preflight import is_too_old, refuse_without_permission
+from leaderjob.cluster.preflight import UPGRADE, is_too_old, loses_data, refuse_without_permission
 from leaderjob.connecting import connect, etcd_certificates
 from leaderjob.doctor.verdict import Finding, ok, problem, warning
 from leaderjob.errors import LeaderjobError
@@ -66,6 +66,8 @@ def _versions(health: Health) -> Iterator[Finding]:
         subject = f"etcd at {status.endpoint}"
         if is_too_old(status.version):
             yield problem(subject, found, "leaderjob needs etcd 3.4 or newer")
+        elif loses_data(status.version):
+            yield warning(subject, f"{found}: etcd 3.5.0 to 3.5.2 are known to lose data", UPGRADE)
         else:
             yield ok(subject, found)
 

@@ -212,6 +212,11 @@ class Events(Enum):
         logging.ERROR,
         "new certificate files cannot be used; the former ones stay in use",
     )
+    ETCD_LOSES_DATA = (
+        logging.WARNING,
+        "this release of etcd is known to lose data if it is killed under load (3.5.0 to 3.5.2)",
+        "endpoint version",
+    )
     ETCD_ASKS_NOBODY = (logging.WARNING, "etcd has authentication switched off: the user given is not used")
 
     CANNOT_ACCEPT = (

@@ -11,8 +11,8 @@ import grpc.aio
 import pytest
 
 from leaderjob.cluster.preflight import (
+    check_releases,
     is_too_old,
-    refuse_old_release,
     refuse_short_ttl,
     refuse_without_permission,
 )
@@ -57,8 +57,8 @@ async def of_release(version: str) -> AsyncIterator[str]:
 async def test_an_older_etcd_is_named() -> None:
     async with of_release("3.5.21") as recent, of_release("3.3.27") as old:
         with pytest.raises(SettingsError, match=rf"{old} is of release 3\.3\.27, and leaderjob needs 3\.4"):
-            await refuse_old_release(Etcd, [recent, old])
-        await refuse_old_release(Etcd, [recent])
+            await check_releases(Etcd, [recent, old])
+        await check_releases(Etcd, [recent])
 
 
 async def test_a_replica_does_not_start_on_an_older_etcd_and_the_doctor_says_so(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_a_replica_does_not_start_on_an_older_etcd_and_the_doctor_says_so(
 async def test_a_sound_etcd_is_taken_as_it_is_and_left_so(own_etcd: EmbeddedEtcd) -> None:
     async with Etcd([own_etcd.endpoint]) as client:
         before = (await client.range("/")).revision
-        await refuse_old_release(Etcd, [own_etcd.endpoint])
+        await check_releases(Etcd, [own_etcd.endpoint])
         await refuse_without_permission(client, Keys("n"))
         after = await client.range("/")
         assert (after.revision, after.kvs) == (before, ())
