@@ -172,6 +172,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         store=store,
         activation=activation,
         assignments=assignments,
+        all_loaded=lambda: not catalog.failures,
         hosts=(listening.host, listening.advertised_host),
     )
 

@@ -227,6 +227,18 @@ class Client:
                 if record.state is State.DONE:
                     return
 
+    async def forget(self, job: str, *, timeout_s: float = 60.0) -> str:
+        """Ask the leader to delete a job that no replica has any more, with its runs and results; returns what it did.
+
+        :raises CommandRefused: a replica has it, or a worker of it may be alive. :raises NobodyLeads: no leader took it
+            in time. :raises NotFound: there is no such job.
+        """
+        view = await self.view()
+        if job not in view.specs and not view.runs(job) and not view.versions(job):
+            raise NotFound(_no_job(view, job))
+        command = _command(CommandKind.FORGET, job=check_name("job", job))
+        return str((await self._give(command, f"{job} was not forgotten", timeout_s)).outcome)
+
     async def wait_for_run(self, job: str, run: str) -> Run:
         """The run, once it is over. :raises NotFound: there is no such run, or no longer."""
         async with aclosing(self.follow_run(job, run)) as states:

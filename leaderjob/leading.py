@@ -1,7 +1,7 @@
 """This replica's part in the election, over and over: session, campaign, term, and again."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +63,7 @@ ErrorT = TypeVar("ErrorT", bound=Exception)
 class Leading:
     """Stands for election whenever it can, and does a term's work when it has won.
 
+    :param all_loaded: whether every module of this replica loaded.
     :param hosts: where guards listen, and what others are told of that.
     """
 
@@ -79,6 +80,7 @@ class Leading:
         store: Store,
         activation: Activation,
         assignments: Mapping[str, Assignment],
+        all_loaded: Callable[[], bool],
         hosts: tuple[str, str],
     ) -> None:
         self._hosts = hosts
@@ -93,6 +95,7 @@ class Leading:
         self._store = store
         self._activation = activation
         self._assignments = assignments
+        self._all_loaded = all_loaded
         self._history: History | None = None
         self._session: Session | None = None
         self._stepdown: StepDown | None = None
@@ -338,7 +341,9 @@ class Leading:
                 keep_skipped=results.keep_skipped,
                 kill_grace_s=self._settings.election.kill_grace_s,
                 drain_s=self._settings.election.drain,
+                remove_after_s=results.remove_after,
             ),
+            all_loaded=self._all_loaded,
         )
 
     def _attestation(self) -> AbstractContextManager[Attestation | None]:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": "leaderjob.cli.demo",
     "doctor": "leaderjob.cli.doctor",
     "elect": "leaderjob.cli.elect",
+    "forget": "leaderjob.cli.forget",
     "init": "leaderjob.cli.init",
     "lock": "leaderjob.cli.lock",
     "progress": "leaderjob.cli.progress",

@@ -132,13 +132,14 @@ def _job_row(job: dict[str, Any]) -> list[str | Cell]:
     if job["progress"] and not last.get("outcome"):
         outcome += f" {format_share(job['progress']['done'], job['progress']['total'])}"
     remarks = [
+        "the leader does not have it" if job["leader_lacks_it"] else "",
         f"overridden: {', '.join(job['overridden'])}" if job["overridden"] else "",
         job["schedule_error"] or last.get("reason") or "",
     ]
     return [
         job["name"],
         _schedule(job),
-        ago(job["next_fire"]),
+        "" if job["leader_lacks_it"] else ago(job["next_fire"]),
         "" if job["version"] is None else f"v{job['version']}",
         last.get("id", ""),
         Cell(outcome, colour_of(last.get("outcome"))),

@@ -176,7 +176,8 @@ class Admission:
             Refusal(
                 missed.fires,
                 Outcome.MISSED,
-                f"due under the former schedule, while {missed.why}",
+                f"{'due before the job was removed' if self._spec.removed else 'due under the former schedule'}, "
+                f"while {missed.why}",
                 "schedule_changed",
             )
             for missed in missed_between(trigger, old.record.watermark, now, self._absences())

@@ -7,12 +7,14 @@ from dataclasses import replace
 from leaderjob.clock import utcnow
 from leaderjob.cluster.rank import why_worse
 from leaderjob.engine.answers import consume, refuse
+from leaderjob.engine.forgetting import forget_job
 from leaderjob.engine.jobloop import JobLoop
 from leaderjob.engine.office import Office
 from leaderjob.engine.transfer import make_next, why_not
 from leaderjob.etcd import AmbiguousWrite, ValueTooLarge
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.records.fenced import Conflict
+from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored
 from leaderjob.records.view import View
 
@@ -42,6 +44,8 @@ async def _take(office: Office, loops: Mapping[str, JobLoop], stored: Stored[Com
     command = stored.record
     if command.expires < utcnow():
         await refuse(office, stored, "it expired before a leader could take it")
+    elif command.kind is CommandKind.FORGET:
+        await forget_job(office, loops.keys(), stored)
     elif command.kind is not CommandKind.TRIGGER:
         await _give_up_office(office, stored)
     elif (loop := loops.get(command.job or "")) is None:
@@ -61,6 +65,8 @@ def _unknown(office: Office, loops: Mapping[str, JobLoop], job: str) -> str:
             f"the leader, {office.replica}, does not have job {job!r}: 'leaderjob status' shows which replica lacks what; "
             "start one that has it, and it gets office"
         )
+    if office.feed.view.get(Kind.SPEC, job) is not None:
+        return f"job {job!r} was removed: no replica has it. Start one that has it, and it is in force again"
     return f"no job is called {job!r} here; known are {', '.join(sorted(loops)) or 'none'}"
 
 

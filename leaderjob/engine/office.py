@@ -24,6 +24,7 @@ class Limits:
     :param keep_versions: how many versions before the current one stay listed.
     :param keep_runs: how many finished runs of a job stay in the ledger.
     :param keep_skipped: how many fires of a job that were skipped or missed stay in the ledger.
+    :param remove_after_s: how long no live replica must have had a job until it is removed.
     :param drain_s: for how long runs under way may go on when the term is to end.
     """
 
@@ -34,6 +35,7 @@ class Limits:
     keep_skipped: int
     kill_grace_s: float
     drain_s: float = 0.0
+    remove_after_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Office:
 
     :param work_dir: where attempts have their directories.
     :param previous: the directory of a job's active version on this replica, if there is one.
+    :param all_loaded: whether every module of this replica loaded.
     :param attestation: opens where the guard of an attempt attests.
     """
 
@@ -59,6 +62,7 @@ class Office:
     previous: Callable[[str], Path | None]
     attestation: Callable[[], AbstractContextManager[Attestation | None]]
     limits: Limits
+    all_loaded: Callable[[], bool] = lambda: False
 
     @property
     def token(self) -> int:

@@ -161,9 +161,13 @@ def _highest(view: View, job: str, pointer: Pointer | None) -> tuple[int, int]:
     versions: list[Version] = [stored.record for stored in view.versions(job)]
     if pointer is not None:
         versions.append(pointer)
+    numbers = [(version.version, version.sequence) for version in versions]
+    forgotten = view.get(Kind.FORGOTTEN, job)
+    if forgotten is not None:
+        numbers.append((forgotten.record.version, forgotten.record.sequence))
     return (
-        max((version.version for version in versions), default=0),
-        max((version.sequence for version in versions), default=0),
+        max((version for version, _ in numbers), default=0),
+        max((sequence for _, sequence in numbers), default=0),
     )
 
 

@@ -12,6 +12,7 @@ from leaderjob.engine.office import Office
 from leaderjob.engine.preference import give_way
 from leaderjob.engine.quarantine import move_corrupt_records_aside
 from leaderjob.engine.reassignment import take_up_overrides
+from leaderjob.engine.removal import Removal
 from leaderjob.engine.retention import retain
 from leaderjob.engine.stepdown import step_down_when_asked
 from leaderjob.keep_running import keep_running
@@ -42,6 +43,7 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
             "commands": lambda: take_commands(office, loops),
             "preference": lambda: give_way(office, loops.values()),
             "lacking jobs": lambda: note_lacking_jobs(office, loops.keys()),
+            "removal": lambda: Removal(office, loops.keys()).run(),
             "overrides": lambda: take_up_overrides(office, loops, assignments, known),
             **{f"job {name}": partial(_begin, loop, known) for name, loop in loops.items()},
         }

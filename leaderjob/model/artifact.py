@@ -135,6 +135,15 @@ class Version(Record):
         return _check_digest(digest)
 
 
+class Forgotten(Record):
+    """``jobs/<job>/forgotten``: the highest numbers of a job whose history was deleted. If it comes back, it goes on
+    from there: replicas may still have the old versions on their disks."""
+
+    version: int
+    sequence: int
+    at: datetime
+
+
 class Pointer(Version):
     """``results/<job>/current``: which version is in force. Followers order by ``sequence``, which grows
     by one at each write of the pointer."""

@@ -12,6 +12,7 @@ class CommandKind(StrEnum):
     TRIGGER = "trigger"
     RESIGN = "resign"
     TRANSFER = "transfer"
+    FORGET = "forget"
 
 
 class Command(Record):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from leaderjob.model.run import Run
+from leaderjob.records.keys import Kind
 from leaderjob.records.narrate import stamp
 from leaderjob.records.view import View
 
@@ -32,7 +33,7 @@ def job_facts(view: View, job: str) -> dict[str, Any]:
     runs = view.runs(job)
     last = runs[-1].record if runs else None
     progress = view.progress(job, last.id) if last else None
-    next_fire = timetable.record.next_fire if timetable else None
+    next_fire = timetable.record.next_fire if timetable and not spec.removed else None
     return {
         "name": job,
         "schedule": list(spec.schedule),
@@ -41,11 +42,18 @@ def job_facts(view: View, job: str) -> dict[str, Any]:
         "overridden": list(spec.overridden),
         "enabled": spec.enabled,
         "removed": stamp(spec.removed) if spec.removed else None,
+        "leader_lacks_it": _leader_lacks(view, job),
         "next_fire": stamp(next_fire) if next_fire else None,
         "version": pointer.record.version if pointer else None,
         "last_run": run_facts(last) if last else None,
         "progress": progress.model_dump(exclude={"v"}) if progress else None,
     }
+
+
+def _leader_lacks(view: View, job: str) -> bool:
+    leader = view.leader
+    member = view.get(Kind.MEMBER, leader.record.replica) if leader is not None else None
+    return member is not None and member.record.lacks is not None and job in member.record.lacks.jobs
 
 
 def run_facts(run: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from leaderjob.model.artifact import Pointer, Staged, Version
+from leaderjob.model.artifact import Forgotten, Pointer, Staged, Version
 from leaderjob.model.command import Command
 from leaderjob.model.history import History
 from leaderjob.model.ids import check_name
@@ -29,6 +29,7 @@ class Kind(Enum):
     MEMBER = (rf"members/(?P<replica>{_NAME})", Member)
     SPEC = (rf"jobs/(?P<name>{_NAME})/spec", JobSpec)
     TIMETABLE = (rf"jobs/({_NAME})/schedule", Timetable)
+    FORGOTTEN = (rf"jobs/({_NAME})/forgotten", Forgotten)
     RUN = (rf"runs/(?P<job>{_NAME})/(?P<id>{_NAME})", Run)
     PROGRESS = (rf"progress/({_NAME})/({_NAME})/([0-9]+)", Progress)
     STAGED = (rf"results/(?P<job>{_NAME})/staged/(?P<run>{_NAME})", Staged)
@@ -115,6 +116,9 @@ class Keys:
 
     def timetable(self, job: str) -> str:
         return f"{self.root}jobs/{job}/schedule"
+
+    def forgotten(self, job: str) -> str:
+        return f"{self.root}jobs/{job}/forgotten"
 
     def run(self, job: str, run: str) -> str:
         return f"{self.root}runs/{job}/{run}"

@@ -33,6 +33,10 @@ class ResultsSettings(Group):
     keep_skipped: Annotated[int, Field(ge=1)] = 100
     """How many fires of a job that never began a run, because they were skipped or missed, stay in the ledger."""
 
+    remove_after: Seconds = 600.0
+    """After how long a job that no live replica has is removed, if every module of the leader loaded: its unfinished runs
+    end, its fires stop, and its history stays until `leaderjob forget`."""
+
 
 class Settings(BaseSettings):
     """Everything that can be set."""

@@ -138,6 +138,13 @@ class Events(Enum):
         "this replica leads although it lacks jobs in force: their fires wait for a leader that has them",
         "term count jobs",
     )
+    JOB_REMOVED = (
+        logging.WARNING,
+        "no replica has had a job for long: its unfinished runs end, its fires stop, its history stays",
+        "job term",
+    )
+    JOB_RETURNED = (logging.INFO, "a replica has a job that was removed: it is in force again", "job term")
+    JOB_FORGOTTEN = (logging.WARNING, "a removed job was deleted with its history: by whom", "job term")
     JOB_SCHEDULE_INVALID = (
         logging.ERROR,
         "a job cannot fire by its schedule; it only runs when triggered",

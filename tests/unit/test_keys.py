@@ -18,6 +18,7 @@ def test_every_key_that_is_made_is_located_with_its_names(job: str, run: str, nu
         KEYS.member(job): Place(Kind.MEMBER, (job,)),
         KEYS.spec(job): Place(Kind.SPEC, (job,)),
         KEYS.timetable(job): Place(Kind.TIMETABLE, (job,)),
+        KEYS.forgotten(job): Place(Kind.FORGOTTEN, (job,)),
         KEYS.run(job, run): Place(Kind.RUN, (job, run)),
         KEYS.progress(job, run, number): Place(Kind.PROGRESS, (job, run, str(number))),
         KEYS.staged(job, run): Place(Kind.STAGED, (job, run)),
