@@ -91,8 +91,11 @@ class Client:
 
     async def view(self) -> View:
         """Everything under the namespace, at one revision. :raises EtcdUnavailable: etcd is not there."""
+        return await self._read(self.keys.root)
+
+    async def _read(self, prefix: str) -> View:
         view = View()
-        async with aclosing(read_feed(self._etcd, self.keys, view)) as batches:
+        async with aclosing(read_feed(self._etcd, self.keys, view, below=prefix)) as batches:
             async for _ in batches:
                 break
         return view
@@ -178,7 +181,7 @@ class Client:
         :raises CommandRefused: it was not, and why. :raises NobodyLeads: no leader took it in time.
         :raises NotFound: there is no such job.
         """
-        view = await self.view()
+        view = await self._read(self.keys.jobs)
         if job not in view.specs:
             raise NotFound(_no_job(view, job))
         command = _command(CommandKind.TRIGGER, job=check_name("job", job), params=dict(params or {}))
@@ -288,12 +291,14 @@ class Client:
 
     async def _give(self, command: Command, refused: str, timeout_s: float) -> Command:
         """Hand it to the leader; returns it as it was consumed. :param refused: what it means if it is refused."""
-        key = self.keys.command(command.id)
+        key, view = self.keys.command(command.id), View()
         # The id is random, so nobody else can have made the key: an unanswered write may be repeated.
         await self._etcd.txn([absent(key)], [Put(key, command.to_bytes())], repeatable=True)
         try:
-            async with asyncio.timeout(timeout_s), aclosing(self.follow()) as batches:
-                async for _, view in batches:
+            # Only the command: to list a hundred thousand finished runs takes longer than a leader needs.
+            changes = read_feed(self._etcd, self.keys, view, below=key)
+            async with asyncio.timeout(timeout_s), aclosing(changes):
+                async for _ in changes:
                     stored = view.get(Kind.COMMAND, command.id)
                     if stored is not None and stored.record.done is not None:
                         if not stored.record.accepted:

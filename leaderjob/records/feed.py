@@ -36,13 +36,17 @@ class Changes:
     listed: bool
 
 
-async def read_feed(etcd: Etcd, keys: Keys, view: View) -> AsyncGenerator[Changes, None]:
+async def read_feed(
+    etcd: Etcd, keys: Keys, view: View, *, below: str | None = None
+) -> AsyncGenerator[Changes, None]:
     """What is there, then each change; ``view`` is current whenever a batch is handed out.
+
+    :param below: the prefix of the only keys to read; by default all of the namespace.
 
     A value that cannot be decoded is quarantined: reported once, listed in the view, and otherwise
     treated as absent. Runs until closed. :raises EtcdError: etcd cannot be listed.
     """
-    async with aclosing(follow(etcd, keys.root)) as batches:
+    async with aclosing(follow(etcd, keys.root if below is None else below)) as batches:
         async for batch in batches:
             changes = await _apply(view, keys, batch)
             yield Changes(changes, batch.revision, batch.listed)

@@ -111,6 +111,11 @@ class Keys:
     def member(self, replica: str) -> str:
         return f"{self.root}members/{replica}"
 
+    @property
+    def jobs(self) -> str:
+        """The prefix of definitions and timetables."""
+        return f"{self.root}jobs/"
+
     def spec(self, job: str) -> str:
         return f"{self.root}jobs/{job}/spec"
 
