@@ -43,7 +43,7 @@ faults: venv-dev ## run faults and models in every variant, on each line of etcd
 check: venv-dev ## lint, formatting, types, and the layers of the architecture
 	@echo "check: ruff" && $(BIN)/ruff check --quiet
 	@echo "check: ruff format" && $(BIN)/ruff format --check --quiet
-	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/recipes.py benchmarks/soak.py benchmarks/contest benchmarks/takeover benchmarks/tournament benchmarks/endurance
+	@echo "check: mypy" && $(BIN)/mypy --strict --no-error-summary && MYPYPATH=benchmarks $(BIN)/mypy --strict --no-error-summary benchmarks/coordination.py benchmarks/failover.py benchmarks/recipes.py benchmarks/scale.py benchmarks/soak.py benchmarks/contest benchmarks/takeover benchmarks/tournament benchmarks/endurance benchmarks/crowd
 	@echo "check: import-linter" && if ! report=$$($(BIN)/lint-imports --no-logo 2>&1); then echo "$$report"; exit 1; fi
 
 .PHONY: format
@@ -60,6 +60,10 @@ bench-recipes: venv-dev ## measure locks, queues, topics and registries beside t
 	@$(BIN)/python benchmarks/recipes.py $(ARGS)
 bench-failover: venv-dev ## measure how long nobody leads when a leader goes, beside others: ARGS="--trials 200 --write"
 	@$(BIN)/python benchmarks/failover.py $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: venv-dev ## measure many idle jobs: is office kept, and how soon are they armed? ARGS="--jobs 1000 --runs 0"
+	@$(BIN)/python benchmarks/scale.py $(ARGS)
 
 .PHONY: soak
 soak: venv-dev ## keep a healthy cluster under load for twenty minutes: nobody may lose office, no fire may be missed
