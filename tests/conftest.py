@@ -1,6 +1,7 @@
 """Fixtures that many tests share, and two rules: nothing is skipped in CI, no process is left behind."""
 
 import asyncio
+import contextlib
 import inspect
 import os
 import secrets
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.embedded.etcd import EmbeddedEtcd, NoEtcdBinary
 from tests.support import etcd as servers
 from tests.support import leaks
 from tests.support.streams import run_with_streams
@@ -57,13 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.stash[_SESSION_MARK] = leaks.mark_session()
         # What looks for an etcd by itself, as the demo does, finds the one that all others use.
-        os.environ["PATH"] = (
-            f"{servers.packaged('etcd').parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        )
+        with contextlib.suppress(NoEtcdBinary):  # unit tests need none
+            here = servers.program("etcd").parent
+            os.environ["PATH"] = f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def pytest_report_header() -> str:
-    used, *others = (f"{servers.version_of(binary)} ({binary})" for binary in servers.releases())
+    try:
+        used, *others = (f"{servers.version_of(binary)} ({binary})" for binary in servers.releases())
+    except NoEtcdBinary as error:
+        return f"etcd: {error}"
     return f"etcd: {used}; slow variants also on: {', '.join(others) or 'nothing else'}"
 
 

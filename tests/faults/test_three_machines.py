@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import environment
-from tests.support.etcd import packaged
+from tests.support.etcd import program
 from tests.support.machines import Machine, machines
 from tests.support.needs import needs
 
@@ -59,7 +59,7 @@ def started_by_the_unit() -> str:
 
 
 def surroundings() -> dict[str, str]:
-    programs = packaged("etcd").parent
+    programs = program("etcd").parent
     return environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}")
 
 

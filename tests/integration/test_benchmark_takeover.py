@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.etcd import packaged
+from tests.support.etcd import program
 from tests.support.machines import needs_machines
 from tests.support.streams import run_with_streams
 
@@ -26,7 +26,7 @@ def _with_cluster(directory: Path, play: Callable[[Any], Awaitable[None]], *, tt
 
     async def main() -> None:
         async with (
-            Members(directory / "etcd", binary=packaged("etcd")) as members,
+            Members(directory / "etcd", binary=program("etcd")) as members,
             Cluster(members.endpoints, directory / "cluster", ttl_s) as cluster,
         ):
             await play(cluster)
@@ -153,7 +153,7 @@ async def test_the_death_of_etcds_leader_is_outlasted(tmp_path: Path) -> None:
     from takeover.members import Members
 
     async with (
-        Members(tmp_path / "etcd", count=3, binary=packaged("etcd")) as members,
+        Members(tmp_path / "etcd", count=3, binary=program("etcd")) as members,
         Cluster(members.endpoints, tmp_path / "cluster", 5) as cluster,
     ):
         found = await outage(cluster, members)
@@ -171,7 +171,7 @@ def test_a_machine_that_is_cut_off_is_waited_for_and_comes_back(tmp_path: Path) 
 
     async def main(net: Any) -> list[Any]:
         async with (
-            Members(tmp_path / "etcd", host=net.address, binary=packaged("etcd")) as members,
+            Members(tmp_path / "etcd", host=net.address, binary=program("etcd")) as members,
             Cluster(members.endpoints, tmp_path / "cluster", 3, machines=net.machines) as cluster,
         ):
             return [await trial(cluster, CUT_OFF) for _ in range(2)]
@@ -185,7 +185,7 @@ def test_a_machine_that_is_cut_off_is_waited_for_and_comes_back(tmp_path: Path) 
 def test_a_soak_ends_with_what_it_has_seen(tmp_path: Path) -> None:
     from soak import soak
 
-    verdict = asyncio.run(soak(tmp_path, minutes=0.3, members=1, burners=1, etcd=packaged("etcd")))
+    verdict = asyncio.run(soak(tmp_path, minutes=0.3, members=1, burners=1, etcd=program("etcd")))
     assert verdict.problems == []
     assert verdict.fires >= 4
     assert verdict.least_trust_s is not None

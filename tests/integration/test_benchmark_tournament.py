@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.etcd import packaged
+from tests.support.etcd import program
 from tests.support.streams import run_with_streams
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -27,7 +27,7 @@ def _measure(tmp_path: Path, taking_part: Any, **more: Any) -> Any:
             taking_part=taking_part,
             servers=Servers(jars=tmp_path),
             venvs=tmp_path / "venvs",
-            binary=packaged("etcd"),
+            binary=program("etcd"),
             **more,
         ),
         timeout_s=120.0,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Lines, environment, leaderjob
-from tests.support.etcd import packaged, version_of
+from tests.support.etcd import program, version_of
 from tests.support.marked import alive, left_after, put_mark
 
 pytest.importorskip("tantivy")
@@ -120,7 +120,7 @@ def test_commands_find_the_running_demo_and_ctrl_c_stops_replicas_first_and_etcd
         assert not any("\x1b" in line for line in demo.read)
         assert any("took over after" in line for line in demo.read)
         started = next(line for line in demo.read if "started etcd" in line)
-        assert f"started etcd {version_of(packaged('etcd'))} at 127.0.0.1:" in started
+        assert f"started etcd {version_of(program('etcd'))} at 127.0.0.1:" in started
 
         found = leaderjob("search", "elephant", "--json", cwd=tmp_path)
         assert (found.returncode, json.loads(found.stdout)["value"]["hits"]) == (0, 1)

@@ -13,7 +13,7 @@ import pytest
 from leaderjob.embedded import etcd as embedded
 from leaderjob.embedded.etcd import EmbeddedEtcd, EtcdNotStarted, NoEtcdBinary, find_binary, packaged_program
 from leaderjob.embedded.ports import free_ports
-from tests.support.etcd import etcdctl, every_release, new_server, packaged
+from tests.support.etcd import etcdctl, every_release, new_server, program
 from tests.support.loop import run_async
 
 
@@ -79,7 +79,7 @@ def test_the_server_ends_with_the_context_even_when_that_fails(tmp_path: Path) -
 
 
 async def test_a_start_that_takes_too_long_leaves_no_process(tmp_path: Path) -> None:
-    server = EmbeddedEtcd(tmp_path, binary=packaged("etcd"), start_timeout_s=0.01)
+    server = EmbeddedEtcd(tmp_path, binary=program("etcd"), start_timeout_s=0.01)
     with pytest.raises(EtcdNotStarted, match=r"was not healthy after 0\.01 s"):
         await server.start()
     assert await server.wait() == -signal.SIGKILL
@@ -97,7 +97,7 @@ sys.path[:0] = {[str(entry) for entry in sys.path]!r}
 from pathlib import Path
 from leaderjob.embedded.etcd import EmbeddedEtcd
 async def main():
-    async with EmbeddedEtcd(Path({str(tmp_path)!r}), binary=Path({str(packaged("etcd"))!r})) as server:
+    async with EmbeddedEtcd(Path({str(tmp_path)!r}), binary=Path({str(program("etcd"))!r})) as server:
         print(server.pid, flush=True)
         await server.wait()
 asyncio.run(main())

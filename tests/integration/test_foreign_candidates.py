@@ -10,13 +10,13 @@ import pytest
 
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from tests.support.candidates import Place, campaigning
-from tests.support.etcd import every_release, packaged
+from tests.support.etcd import every_release, program
 
 
 @asynccontextmanager
 async def etcdctl_elect(place: Place, *args: str) -> AsyncIterator[Process]:
     """``etcdctl elect`` in the election; ends it at the end, if it has not ended."""
-    command = [str(packaged("etcdctl")), f"--endpoints={place.endpoint}", "elect", *args]
+    command = [str(program("etcdctl")), f"--endpoints={place.endpoint}", "elect", *args]
     process = await asyncio.create_subprocess_exec(
         *command,
         env={"ETCDCTL_API": "3", "HOME": os.environ.get("HOME", "/")},

@@ -21,7 +21,7 @@ from leaderjob.recipes import (
     Session,
     SessionLost,
 )
-from tests.support.etcd import every_release, packaged
+from tests.support.etcd import every_release, program
 from tests.support.locks import TIMING, keys_below, session_on, until_standing, waiting
 
 
@@ -304,7 +304,7 @@ async def test_a_reader_who_comes_after_a_waiting_writer_waits_for_it(
 @contextmanager
 def etcdctl_lock(endpoint: str, namespace: str) -> Iterator[str]:
     """``etcdctl lock`` holds it inside; what comes out is the key that it says it holds."""
-    command = [str(packaged("etcdctl")), f"--endpoints={endpoint}", "lock", f"/leaderjob/{namespace}/locks/x"]
+    command = [str(program("etcdctl")), f"--endpoints={endpoint}", "lock", f"/leaderjob/{namespace}/locks/x"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"ETCDCTL_API": "3"}) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()

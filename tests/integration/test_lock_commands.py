@@ -15,7 +15,7 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.etcd import Etcd
 from tests.support import marked
 from tests.support.commands import Lines, leaderjob, said
-from tests.support.etcd import packaged
+from tests.support.etcd import program
 from tests.support.locks import keys_below, until_standing
 from tests.support.streams import run_with_streams
 from tests.support.undying import stops, undying
@@ -241,7 +241,7 @@ def test_who_listens_is_told_of_each_leader(commands: Commands) -> None:
 @contextmanager
 def etcdctl_elect(commands: Commands, proposal: str) -> Iterator["subprocess.Popen[str]"]:
     prefix = f"/leaderjob/{commands.namespace}/elections/x"
-    command = [str(packaged("etcdctl")), f"--endpoints={commands.endpoint}", "elect", prefix, proposal]
+    command = [str(program("etcdctl")), f"--endpoints={commands.endpoint}", "elect", prefix, proposal]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"ETCDCTL_API": "3"}) as process:
         yield process
         process.terminate()

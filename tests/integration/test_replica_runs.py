@@ -13,7 +13,7 @@ from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.verify import serves
 from leaderjob.model.run import Outcome
 from tests.support.commands import Lines, leaderjob, said
-from tests.support.etcd import packaged
+from tests.support.etcd import program
 from tests.support.replicas import Cluster, told
 from tests.support.terminal import Terminal
 
@@ -75,7 +75,7 @@ def test_one_of_three_leads_and_status_has_the_documented_shape(cluster: Cluster
 
 def test_etcdctl_observes_the_leader_that_status_shows(cluster: Cluster) -> None:
     prefix = cluster.keys.election.removesuffix("/")
-    etcdctl = str(packaged("etcdctl"))
+    etcdctl = str(program("etcdctl"))
     with Lines(etcdctl, f"--endpoints={cluster.endpoint}", "elect", "--listen", prefix) as listening:
         key = listening.until(lambda line: line.startswith(prefix))
         proclaimed = json.loads(listening.until(lambda line: line.startswith("{")))

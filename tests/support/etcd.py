@@ -1,5 +1,6 @@
 """Real etcd servers for tests, and ``etcdctl`` to look into them from outside."""
 
+import contextlib
 import functools
 import os
 import re
@@ -41,7 +42,10 @@ def releases() -> tuple[Path, ...]:
     """
     found: dict[str, Path] = {}
     for binary in _servers():
-        found.setdefault(line_of(binary), binary)
+        with contextlib.suppress(
+            OSError, subprocess.CalledProcessError
+        ):  # it does not run here, so it is none
+            found.setdefault(line_of(binary), binary)
     if not found:
         raise NoEtcdBinary("the tests need an etcd server: run 'make venv-dev' or 'make etcd'")
     return tuple(found.values())
@@ -60,12 +64,12 @@ def _numbers(line: str) -> list[int]:
     return [int(part) for part in line.split(".")]
 
 
-def packaged(name: str) -> Path:
+def program(name: str) -> Path:
     """``etcd`` or ``etcdctl`` as tests use it by default: the first of :func:`releases`, and what comes with it."""
     server = releases()[0]
-    program = server if name == "etcd" else server.with_name(name)
-    if os.access(program, os.X_OK):
-        return program
+    beside = server.with_name(name)
+    if os.access(beside, os.X_OK):
+        return beside
     other = shutil.which(name) or packaged_program(name)
     if other is None:
         raise NoEtcdBinary(f"the tests need {name}: run 'make venv-dev' or 'make etcd'")
@@ -90,7 +94,7 @@ def new_server(
     directory: Path, binary: Path | None = None, *, quota_bytes: int | None = None
 ) -> EmbeddedEtcd:
     """A server as tests want it: quick, because it does not wait for the disk. Not started."""
-    return EmbeddedEtcd(directory, binary=binary or packaged("etcd"), fsync=False, quota_bytes=quota_bytes)
+    return EmbeddedEtcd(directory, binary=binary or program("etcd"), fsync=False, quota_bytes=quota_bytes)
 
 
 def etcdctl(endpoint: str, *args: str, timeout_s: float = 10.0, within: Sequence[str] = ()) -> str:
@@ -104,7 +108,7 @@ def etcdctl(endpoint: str, *args: str, timeout_s: float = 10.0, within: Sequence
         if not name.startswith("ETCDCTL_") and not name.lower().endswith("_proxy")
     }
     done = subprocess.run(
-        [*within, packaged("etcdctl"), f"--endpoints={endpoint}", *args],
+        [*within, program("etcdctl"), f"--endpoints={endpoint}", *args],
         env=environment | {"ETCDCTL_API": "3"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.embedded.ports import free_ports
 from leaderjob.tls import CertificateFiles
-from tests.support.etcd import etcdctl, packaged
+from tests.support.etcd import etcdctl, program
 from tests.support.loop import run_async
 
 ROOT_PASSWORD = "of-the-root"
@@ -28,7 +28,7 @@ class SecureEtcd(EmbeddedEtcd):
         auth_token: str = "simple",
         demands_certificate: bool = True,
     ) -> None:
-        super().__init__(directory, binary=binary or packaged("etcd"), fsync=False)
+        super().__init__(directory, binary=binary or program("etcd"), fsync=False)
         self._certificates = certificates
         self._auth_token = auth_token
         self._demands_certificate = demands_certificate

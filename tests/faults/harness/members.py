@@ -13,7 +13,7 @@ from tests.faults.harness.link import Link
 from tests.faults.harness.member import Member, Status
 from tests.faults.harness.namespaces import namespace_links
 from tests.faults.harness.proxies import proxy_links
-from tests.support.etcd import each_release, packaged
+from tests.support.etcd import each_release, program
 from tests.support.machines import needs_machines
 from tests.support.needs import missing
 
@@ -157,7 +157,7 @@ async def members(
                 log = disk.directory / "wal"
             member = Member(
                 name,
-                binary=binary or packaged("etcd"),
+                binary=binary or program("etcd"),
                 link=links[name],
                 store=store,
                 flags=[*flags, f"--wal-dir={log}"],
