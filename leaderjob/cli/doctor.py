@@ -1,6 +1,7 @@
 """``leaderjob doctor``: would a replica with these settings run here?"""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import click
 from leaderjob.cli.output import print_json
 from leaderjob.cli.replica_options import load_replica_settings, replica_options
 from leaderjob.doctor.etcd import check_etcd
-from leaderjob.doctor.machine import check_jobs, check_ports, check_python, check_state_directory
+from leaderjob.doctor.jobs import check_jobs
+from leaderjob.doctor.machine import check_ports, check_python, check_secrets, check_state_directory
 from leaderjob.doctor.members import check_members
+from leaderjob.doctor.replica import check_replica
 from leaderjob.doctor.verdict import Finding, Verdict, problem
 from leaderjob.settings import Settings
 
@@ -37,14 +40,18 @@ def doctor(*, config: Path | None, as_json: bool, **flags: Any) -> int:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    findings = [*check_python(), *check_state_directory(settings.state_dir), *check_ports(settings)]
-    if settings.etcd.endpoints:
+    secrets = list(check_secrets(settings))
+    findings = [*check_python(), *secrets, *check_state_directory(settings.state_dir), *check_ports(settings)]
+    overrides: Mapping[str, Any] = {}
+    if not settings.etcd.endpoints:
+        findings.append(problem("etcd", "none is configured", "say --etcd HOST:PORT, or set etcd.endpoints"))
+    elif not secrets:  # without its password, etcd is not asked
         findings += await check_etcd(settings.etcd)
+        told, overrides = await check_replica(settings)
+        findings += told
         if settings.election.takeover_fast:
             findings += await check_members(settings.etcd)
-    else:
-        findings.append(problem("etcd", "none is configured", "say --etcd HOST:PORT, or set etcd.endpoints"))
-    return findings + await check_jobs(settings)
+    return findings + await check_jobs(settings, overrides)
 
 
 def _print(finding: Finding) -> None:

@@ -55,8 +55,7 @@ class Identity:
     def note(self) -> None:
         """Write this incarnation to the state directory, for the next one. :raises SettingsError: it cannot be written."""
         try:
-            noted = self._path.read_text(errors="replace").split() if self._path.exists() else []
-            self._gone = frozenset(noted) - {self._incarnation}
+            noted = self.read_former()
             kept = [self._incarnation, *noted][:_MOST_NOTED]
             write_file(self._path, ("\n".join(kept) + "\n").encode())
         except OSError as error:
@@ -64,6 +63,19 @@ class Identity:
                 f"{self._path} cannot be written: {error.strerror}. It tells the next start that this process is gone; "
                 "mend the disk or its rights, or choose another --state-dir"
             ) from error
+
+    def read_former(self) -> list[str]:
+        """Read which incarnations the state directory knows, the latest first. :raises OSError: it cannot be read."""
+        noted = self._path.read_text(errors="replace").split() if self._path.exists() else []
+        self._gone = frozenset(noted) - {self._incarnation}
+        return noted
+
+    async def doubted(self) -> Member | None:
+        """Whose process may still have the id, by one look; None: it is free.
+
+        :raises DuplicateReplica: a live process has it. :raises EtcdError: etcd does not answer.
+        """
+        return await self._doubted(await self._etcd.get(self._key))
 
     async def claim(self) -> int:
         """The ``mod_revision`` of the record that this process may replace; 0: there is none.
@@ -77,20 +89,16 @@ class Identity:
         give_up_at = 0.0
         while True:
             found = await self._etcd.get(self._key)
-            other = self._other(found)
+            other = await self._doubted(found)
             if found is None or other is None:
                 return found.mod_revision if found is not None else 0
-            address = other.addresses.get("liveness", "")
-            if address and await incarnation_at(address, timeout_s=_DIAL_TIMEOUT_S) == other.incarnation:
-                raise DuplicateReplica(other, f"and answers at {address}")
-            if other.incarnation in self._gone or not found.lease:
-                return found.mod_revision
             before_s = left_s if doubted == other else None
             left_s = await time_to_live(self._etcd.connection, found.lease) or 0
             if doubted != other:
                 doubted, give_up_at = other, boottime() + left_s + _LEASES_END_LATE_BY_S
                 emit(Events.ID_IN_DOUBT, host=other.host, pid=other.pid, seconds=left_s)
             elif (before_s is not None and left_s > before_s) or boottime() >= give_up_at:
+                address = other.addresses.get("liveness", "")
                 raise DuplicateReplica(other, f"and keeps its lease alive, but does not answer at {address}")
             await asyncio.sleep(_LOOK_AGAIN_S)
 
@@ -119,6 +127,16 @@ class Identity:
             )
             if result.succeeded and kv.lease:
                 await self._etcd.revoke(kv.lease)
+
+    async def _doubted(self, found: KeyValue | None) -> Member | None:
+        """Who else the record is of, where that process may live. :raises DuplicateReplica: it does, as it answers."""
+        other = self._other(found)
+        if found is None or other is None:
+            return None
+        address = other.addresses.get("liveness", "")
+        if address and await incarnation_at(address, timeout_s=_DIAL_TIMEOUT_S) == other.incarnation:
+            raise DuplicateReplica(other, f"and answers at {address}")
+        return None if other.incarnation in self._gone or not found.lease else other
 
     def _other(self, found: KeyValue | None) -> Member | None:
         """Who else the record is of; None: of nobody, because it is ours, not there, or cannot be read."""

@@ -1,4 +1,4 @@
-"""This machine: Python, packages, the state directory, the ports, the jobs."""
+"""This machine: Python, packages, secrets, the state directory, the ports."""
 
 import errno
 import os
@@ -11,7 +11,6 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from leaderjob.catalog.catalog import describe
 from leaderjob.clock import utcnow
 from leaderjob.connecting import replica_certificates
 from leaderjob.doctor.verdict import Finding, ok, problem, warning
@@ -55,8 +54,9 @@ def check_python() -> Iterator[Finding]:
 
 def check_state_directory(path: Path) -> Iterator[Finding]:
     subject = "state directory"
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    # The methods of Path would raise where this user may not look into a folder above.
+    existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not os.access(f"{existing}/.", os.W_OK | os.X_OK):  # the dot refuses a file
         yield problem(
             subject, f"{existing} is not writable for this user", "change its rights, or choose --state-dir"
         )
@@ -77,6 +77,15 @@ def check_state_directory(path: Path) -> Iterator[Finding]:
         yield ok(subject, found)
 
 
+def check_secrets(settings: Settings) -> Iterator[Finding]:
+    """Only what is wrong: secrets that are in files which cannot be read, or hold something else."""
+    for read in (settings.etcd.read_password, settings.sentry.read_dsn):
+        try:
+            read()
+        except SettingsError as error:
+            yield problem("secrets", str(error), "a replica does not start without it")
+
+
 def check_ports(settings: Settings) -> Iterator[Finding]:
     replica = settings.replica
     open_to_all = settings.tls.enabled or replica.insecure
@@ -86,7 +95,12 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
     except SettingsError as error:
         yield problem("ports", str(error), "correct replica.listen, replica.listen_http or replica.advertise")
         return
-    for subject, plan in (("port for queries", main), ("port for files and probes", http)):
+    liveness = Listening(main.host, replica.liveness_port, main.advertised_host, None)
+    for subject, plan in (
+        ("port for queries", main),
+        ("port for files and probes", http),
+        *([("liveness port", liveness)] if replica.liveness_port else ()),
+    ):
         yield _check_port(subject, plan)
     yield _check_name(main.advertised_host)
     certificates = replica_certificates(settings.tls)
@@ -105,21 +119,6 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("TLS between replicas", found)
-
-
-async def check_jobs(settings: Settings) -> list[Finding]:
-    if not settings.jobs:
-        return [
-            warning("jobs", "none is configured", "name modules: --jobs jobs.search_index, or jobs = […]")
-        ]
-    catalog = await describe(settings.jobs, cwd=Path.cwd())
-    findings = [
-        problem(f"jobs of {failure.module}", failure.reason, "mend the module; the other jobs run without it")
-        for failure in catalog.failures
-    ]
-    if catalog.jobs:
-        findings.append(ok("jobs", ", ".join(description.spec.name for description in catalog.jobs)))
-    return findings
 
 
 def _check_port(subject: str, plan: Listening) -> Finding:

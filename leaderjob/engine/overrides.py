@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from leaderjob.engine.definition import DynamicOverride, check_override
-from leaderjob.errors import NotFound, SettingsError
+from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd
 from leaderjob.model.job import JobSpec
 from leaderjob.names import Name
 from leaderjob.recipes import ConfigStore
 from leaderjob.recipes.config import Check
 from leaderjob.records.keys import Keys, Kind
-from leaderjob.records.stored import CorruptRecord, decode
+from leaderjob.records.stored import decode
 
 _FORCE = "--force sets it all the same"
 
@@ -61,7 +61,7 @@ async def definitions_in_force(etcd: Etcd, namespace: str) -> dict[str, JobSpec 
             continue
         try:
             spec = decode(Kind.SPEC, kv).record
-        except CorruptRecord:
+        except LeaderjobError:
             spec = None
         if not isinstance(spec, JobSpec):
             found[place.names[0]] = None

@@ -85,6 +85,8 @@ def _endpoints(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _expanded(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is not a path: it holds a NUL character")
     try:
         return path.expanduser()
     except RuntimeError as error:

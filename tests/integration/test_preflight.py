@@ -119,6 +119,8 @@ async def test_a_ttl_below_etcds_minimum_is_refused_with_what_to_do(tmp_path: Pa
             "Set election.ttl to 6s or more, or lower etcd's --election-timeout",
         ):
             assert part in done.stderr
+        looked = await asyncio.to_thread(leaderjob, "doctor", *target[1:], "--ttl", "5s", cwd=tmp_path)
+        assert (looked.returncode, "Set election.ttl to 6s or more" in looked.stdout) == (1, True)
         async with Etcd([server.endpoint]) as client:
             await refuse_short_ttl(client, 6)
             assert await asyncio.to_thread(etcdctl, server.endpoint, "lease", "list") == "found 0 leases\n"
