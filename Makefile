@@ -1,15 +1,15 @@
 # Everything runs in the project's own virtualenv, .venv, which is made when it is missing or out of date.
 #   PYTHON=/path/to/python3.12   make it with this interpreter
 #   TESTS=tests/unit/test_x.py   what `make test` runs
-#   WORKERS=2                    in how many processes
+#   WORKERS=3                    in how many processes: most tests wait for something, so three suit two cores
 #   ARGS="..."                   more arguments for the program that the target runs
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 PYTHON ?=
-TESTS ?= tests
-WORKERS ?= 2
+TESTS ?= tests/faults tests/integration tests/property tests/unit
+WORKERS ?= 3
 ARGS ?=
 BIN := .venv/bin
 
@@ -23,7 +23,7 @@ demo: venv-demo ## start a cluster of three replicas and an etcd on this machine
 
 .PHONY: test
 test: venv-dev ## run the tests: unit, integration against real etcd, faults, models
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 -m "not slow" $(TESTS) $(ARGS)
 
 .PHONY: test-all
 test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine
@@ -37,7 +37,7 @@ etcd: venv-dev ## build the newest etcd for the tests, where Go is installed; AR
 faults: venv-dev ## run faults and models in every variant, on each line of etcd: hours, where the tests take minutes
 	@$(BIN)/python tools/build_etcd.py --all
 	@PROPERTY_PROFILE=deep $(BIN)/python -m pytest tests/faults tests/property $(ARGS)
-	@$(BIN)/python -m pytest -m slow tests/integration $(ARGS)
+	@$(BIN)/python -m pytest -m slow tests/integration tests/unit $(ARGS)
 
 .PHONY: check
 check: venv-dev ## lint, formatting, types, and the layers of the architecture

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import os
 import secrets
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -54,6 +55,10 @@ def _running(server: EmbeddedEtcd) -> Iterator[EmbeddedEtcd]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tests start hundreds of interpreters. Without bytecode each of them would compile every module again,
+    # and so would each worker of pytest-xdist compile every test.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # A worker of pytest-xdist has the mark of the session that started it, which looks when all have ended.
     if not hasattr(config, "workerinput"):
         config.stash[_SESSION_MARK] = leaks.mark_session()

@@ -43,7 +43,7 @@ def three(cluster: Fleet) -> Iterator[Fleet]:
     ("whom", "number", "why"),
     [
         ("worker", signal.SIGKILL, "the kernel's out-of-memory killer does this"),
-        ("guard", signal.SIGKILL, "the worker's guard died"),
+        pytest.param("guard", signal.SIGKILL, "the worker's guard died", marks=slow),
         pytest.param("guard", signal.SIGSTOP, "the worker's guard stopped answering", marks=slow),
     ],
     ids=["worker killed", "guard killed", "guard stopped"],

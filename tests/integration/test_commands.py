@@ -152,7 +152,12 @@ def test_a_trigger_whose_runs_key_holds_what_cannot_be_read_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("fate", "before_write"), [("done", 1), ("later", 1), ("later", 2), ("later", 3), ("later", 4)]
+    ("fate", "before_write"),
+    [
+        ("done", 1),
+        *(pytest.param("later", number, marks=pytest.mark.slow) for number in (1, 2, 3)),
+        ("later", 4),
+    ],
 )
 def test_a_trigger_that_is_refused_after_it_got_no_answer_is_carried_out_once(
     in_office: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fate: Fate, before_write: int

@@ -245,7 +245,7 @@ async def test_a_store_that_was_restored_from_an_older_backup_is_sent_nothing_mo
         assert (found.value, found.mod_revision) == (b"1", newest - 1)
 
 
-@pytest.mark.parametrize("passed", [False, True])
+@pytest.mark.parametrize("passed", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_a_prefix_is_followed_on_in_a_store_that_lost_the_revision_it_waits_for(
     own_etcd: EmbeddedEtcd, tmp_path: Path, passed: bool
 ) -> None:

@@ -141,7 +141,7 @@ def test_an_etcd_that_is_not_there_is_told(kind: str) -> None:
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize("kind", ["lock", "elect"])
+@pytest.mark.parametrize("kind", ["lock", pytest.param("elect", marks=slow)])
 def test_the_command_dies_with_leaderjob(commands: Commands, mark: str, kind: str) -> None:
     code = (
         "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nif os.fork() == 0: os.setsid()\n"
@@ -180,8 +180,8 @@ def test_a_command_whose_lock_is_lost_is_killed_without_grace(commands: Commands
     assert marked.alive(mark) == []
 
 
-@pytest.mark.parametrize("kind", ["lock", "elect"])
-@pytest.mark.parametrize("asked_to_stop", [False, True])
+@pytest.mark.parametrize("kind", ["lock", pytest.param("elect", marks=slow)])
+@pytest.mark.parametrize("asked_to_stop", [False, pytest.param(True, marks=slow)])
 def test_what_a_command_started_and_does_not_die_keeps_the_lock_until_the_lease_runs_out(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, kind: str, asked_to_stop: bool
 ) -> None:

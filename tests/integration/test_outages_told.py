@@ -22,7 +22,7 @@ from tests.support.replicas import SHORT_TTL_S, Cluster, wait_for
 from tests.support.streams import run_with_streams
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.slow)])
 async def test_an_outage_is_one_error_and_its_end_is_told(own_etcd: EmbeddedEtcd, how: str) -> None:
     async with (
         Client([own_etcd.endpoint]) as client,

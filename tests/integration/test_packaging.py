@@ -72,6 +72,7 @@ def test_the_wheel_claims_no_name_but_its_own(built: Path) -> None:
     assert tops == {"leaderjob", f"leaderjob-{__version__}.dist-info"}
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_the_demo_in_an_empty_environment_from_another_directory(
     built: Path, tmp_path: Path
 ) -> None:

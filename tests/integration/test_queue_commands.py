@@ -126,7 +126,11 @@ def _until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+    ids=["terminated", "killed"],
+)
 def test_a_command_dies_with_its_consumer_and_the_item_returns(
     line: CommandLine, how: signal.Signals
 ) -> None:

@@ -91,7 +91,7 @@ def test_asked_to_stop_it_is_unregistered_before_its_command_is_stopped(
         assert registered.wait(15) == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("asked_to_stop", [False, True])
+@pytest.mark.parametrize("asked_to_stop", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_its_command_started_and_does_not_die_is_told(
     etcd: EmbeddedEtcd, namespace: str, monkeypatch: pytest.MonkeyPatch, asked_to_stop: bool
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_command_is_registered_once_it_listens_where_that_is_asked_for(
     assert said(service(etcd, namespace, "register", *never)).returncode == 5
 
 
-@pytest.mark.parametrize("comes_back", [True, False])
+@pytest.mark.parametrize("comes_back", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_command_that_runs_is_left_alone_while_etcd_does_not_answer(
     own_etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, comes_back: bool
 ) -> None:

@@ -110,7 +110,9 @@ def test_secrets_are_masked_in_logs_and_reports_from_the_first_line_on(
                 assert "publickey" not in told_of_it
 
 
-@pytest.mark.parametrize("status", [None, 500], ids=["never answers", "500"])
+@pytest.mark.parametrize(
+    "status", [None, pytest.param(500, marks=pytest.mark.slow)], ids=["never answers", "500"]
+)
 def test_a_sentry_that_fails_delays_neither_a_run_nor_the_end_of_a_replica(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, status: int | None
 ) -> None:

@@ -111,9 +111,9 @@ def test_certificates_that_are_exchanged_under_running_replicas_are_used(
     ("break_it", "sentence"),
     [
         ("cert", "does not belong to the certificate"),
-        ("key", "is a directory, and a file is needed"),
-        ("ca", "has no certificate of an authority in PEM form"),
-        ("name", "is not valid for '127.0.0.1'"),
+        pytest.param("key", "is a directory, and a file is needed", marks=pytest.mark.slow),
+        pytest.param("ca", "has no certificate of an authority in PEM form", marks=pytest.mark.slow),
+        pytest.param("name", "is not valid for '127.0.0.1'", marks=pytest.mark.slow),
     ],
 )
 def test_certificates_that_cannot_be_used_are_named_before_anything_starts(

@@ -47,7 +47,7 @@ def answers(address: str) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", [pytest.param("killed", marks=pytest.mark.slow), "stopped"])
 def test_replicas_end_in_time_and_in_order_though_etcd_is_gone(
     two: Cluster, own_etcd: EmbeddedEtcd, tmp_path: Path, how: str
 ) -> None:

@@ -10,7 +10,7 @@ from leaderjob.cli.replica_options import flag_names
 from leaderjob.cli.run import run
 from leaderjob.cli.settings import settings
 from leaderjob.embedded.running import announced
-from tests.support.commands import leaderjob, said
+from tests.support.commands import said
 from tests.support.settings import leave_alone
 
 SECRET = "hunter2"
@@ -138,4 +138,4 @@ def test_bad_settings_are_told_as_run_tells_them(arguments: list[str], sentence:
     done = said(["settings", *arguments])
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
-    assert done.stderr == leaderjob("run", *arguments, cwd=Path.cwd()).stderr
+    assert done.stderr == said(["run", *arguments]).stderr
