@@ -40,6 +40,7 @@ from leaderjob.leading import Leading
 from leaderjob.listening import Listening, join, plan_http, plan_listening
 from leaderjob.model.ids import new_incarnation
 from leaderjob.model.member import Member, Priority, Role
+from leaderjob.modules import current_directory
 from leaderjob.monitors import monitors_of
 from leaderjob.probes import Probes
 from leaderjob.recipes import Timing
@@ -53,7 +54,7 @@ from leaderjob.serving.followers import follow_all
 from leaderjob.serving.served import served_sequences
 from leaderjob.settings import ReplicaSettings, Settings, TlsSettings
 from leaderjob.shutdown import AskedToStop, Shutdown
-from leaderjob.state_directory import state_directory
+from leaderjob.state_directory import provide_temporary_directory, state_directory
 from leaderjob.systemd import Systemd
 from leaderjob.telemetry.events import Events, emit, listen
 from leaderjob.telemetry.redaction import Redaction
@@ -128,7 +129,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
             redaction.add(secret.get_secret_value())
     sentry = _start_sentry(stack, settings, redaction)
     listening, http = _plan(settings.replica, settings.tls)
-    catalog = await describe(settings.jobs, cwd=Path.cwd())
+    catalog = await describe(settings.jobs, cwd=current_directory())
     assignments = assign(catalog, settings)
     if sentry is not None and settings.sentry.crons:
         sentry.watch(monitors_of(assignments.values(), settings.etcd.namespace))
@@ -239,7 +240,9 @@ async def _open_ports(
     stack: AsyncExitStack, settings: Settings, listening: Listening, http: Listening, store: Store
 ) -> _Ports:
     """:raises SettingsError: an address is in use, or a certificate cannot be used."""
-    queries = await stack.enter_async_context(QueryPool(settings.state_dir / "queries", cwd=Path.cwd()))
+    queries = await stack.enter_async_context(
+        QueryPool(settings.state_dir / "queries", cwd=current_directory())
+    )
     certificates = replica_certificates(settings.tls)
     if certificates is not None:
         certificates.check_among_peers(listening.advertised_host)
@@ -381,6 +384,7 @@ def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> 
 
 def _open_store(stack: AsyncExitStack, settings: Settings) -> tuple[Store, Activation]:
     directory = stack.enter_context(state_directory(settings.state_dir, replica=settings.replica.id))
+    provide_temporary_directory(directory)
     try:
         store = stack.enter_context(Store(directory / "store"))
         return store, Activation(store)

@@ -87,6 +87,16 @@ def _own_frames(error: BaseException) -> TracebackType | None:
     return frame
 
 
+def current_directory() -> Path:
+    """Where modules are looked for first. :raises SettingsError: it was removed, or may not be entered."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise SettingsError(
+            f"the current directory cannot be used: {error.strerror}. Job modules are looked for there: change to one that exists"
+        ) from error
+
+
 def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:
     """``environment``, made so that a child Python with any current directory can import leaderjob.
 

@@ -36,11 +36,12 @@ class Shutdown:
 
     @classmethod
     def on_signals(cls, *, kill_grace_s: float, drain_s: float) -> "Shutdown":
-        """Asked by SIGTERM and by SIGINT."""
+        """Asked by SIGTERM, by SIGINT, and by SIGHUP unless the process was started to ignore it (``nohup``)."""
         shutdown = cls(kill_grace_s=kill_grace_s, drain_s=drain_s)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, shutdown.ask)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, shutdown.ask)
         return shutdown
 
     def ask(self) -> None:

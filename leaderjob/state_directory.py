@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from leaderjob.atomic_files import make_directory
 from leaderjob.errors import SettingsError
 
 _LOCK = "lock"
+_TEMPORARY = "tmp"
 
 
 @contextmanager
@@ -39,6 +42,25 @@ def state_directory(path: Path, *, replica: str) -> Iterator[Path]:
         yield path
     finally:
         os.close(descriptor)
+
+
+def provide_temporary_directory(path: Path) -> None:
+    """Let this process, and the jobs that it runs, keep temporary files below ``path`` if there is no other place.
+
+    A container may have a file system that is read-only but for its volumes, ``/tmp`` included.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        temporary = path / _TEMPORARY
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that is gone
+        try:
+            temporary.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"no directory for temporary files can be used, and {temporary} cannot be made: {error.strerror}"
+            ) from error
+        os.environ["TMPDIR"] = str(temporary)
 
 
 def holder_of(path: Path) -> str | None:

@@ -22,6 +22,6 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
     except RuntimeError:
         raise SettingsError(
             "there is no folder to keep state in, because this user has no home directory: "
-            "set HOME or XDG_STATE_HOME"
+            "set HOME or XDG_STATE_HOME, or name a directory for a replica with --state-dir"
         ) from None
     return home / ".local" / "state" / "leaderjob"

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +94,9 @@ def _refuse_namesakes(jobs: Sequence[JobDescription]) -> None:
 
 
 async def _ask_child(module: str, cwd: Path, timeout_s: float) -> dict[str, Json] | CatalogFailure:
-    # A file, because a pipe would stay open in whatever the module starts, and would have to be read.
-    with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as document:
+    # Files, because a pipe would stay open in whatever the module starts, and would have to be read; in memory,
+    # because there may be no directory for temporary files.
+    with _memory_file("complaints") as complaints, _memory_file("document") as document:
         try:
             status = await _run_child(module, cwd, timeout_s, document, complaints)
         except TimeoutError:
@@ -110,6 +110,10 @@ async def _ask_child(module: str, cwd: Path, timeout_s: float) -> dict[str, Json
             reason = f"its import ended the process, with status {status}"
             return CatalogFailure(module, reason, _tail(complaints))
     return _read_document(module, json.loads(text))
+
+
+def _memory_file(name: str) -> IO[bytes]:
+    return os.fdopen(os.memfd_create(name), "w+b")
 
 
 def _read_document(module: str, document: dict[str, Json]) -> dict[str, Json] | CatalogFailure:

@@ -12,7 +12,7 @@ from leaderjob.cli.output import print_json
 from leaderjob.cli.replica_options import load_replica_settings, replica_options
 from leaderjob.doctor.etcd import check_etcd
 from leaderjob.doctor.jobs import check_jobs
-from leaderjob.doctor.machine import check_ports, check_python, check_secrets, check_state_directory
+from leaderjob.doctor.machine import check_ports, check_python, check_secrets, check_state
 from leaderjob.doctor.members import check_members
 from leaderjob.doctor.replica import check_replica
 from leaderjob.doctor.verdict import Finding, Verdict, problem
@@ -41,7 +41,7 @@ def doctor(*, config: Path | None, as_json: bool, **flags: Any) -> int:
 
 async def _examine(settings: Settings) -> list[Finding]:
     secrets = list(check_secrets(settings))
-    findings = [*check_python(), *secrets, *check_state_directory(settings.state_dir), *check_ports(settings)]
+    findings = [*check_python(), *secrets, *check_state(settings), *check_ports(settings)]
     overrides: Mapping[str, Any] = {}
     if not settings.etcd.endpoints:
         findings.append(problem("etcd", "none is configured", "say --etcd HOST:PORT, or set etcd.endpoints"))

@@ -11,6 +11,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def run_in_order(work: Coroutine[Any, Any, int]) -> int:
     """``asyncio.run``, where SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel ``work``; returns its exit code, or 128 + N.
 
+    SIGHUP does not if the process was started to ignore it (``nohup``).
+
     The same signal once more ends this process at once; what it runs under a guard is killed then.
     """
     return asyncio.run(_run(work))
@@ -28,7 +30,12 @@ async def _run(work: Coroutine[Any, Any, int]) -> int:
         signal.signal(number, signal.SIG_DFL)
         task.cancel()
 
-    for number in _STOPPING:
+    stopping = [
+        number
+        for number in _STOPPING
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
+    for number in stopping:
         loop.add_signal_handler(number, stop, number)
     try:
         return await task
@@ -37,5 +44,5 @@ async def _run(work: Coroutine[Any, Any, int]) -> int:
             raise
         return 128 + asked[0]
     finally:
-        for number in _STOPPING:
+        for number in stopping:
             loop.remove_signal_handler(number)

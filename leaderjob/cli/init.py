@@ -58,7 +58,7 @@ def init(directory: Path) -> None:
     for name in files:
         click.echo(f"wrote {directory / name}", err=True)
     click.echo("next, with an etcd at 127.0.0.1:2379 and a terminal for each:", err=True)
-    change = "" if directory.resolve() == Path.cwd() else f"cd {shlex.quote(str(directory))} && "
+    change = "" if _is_current(directory) else f"cd {shlex.quote(str(directory))} && "
     click.echo(f"{change}leaderjob run --id r1")
     click.echo(f"{change}leaderjob trigger hello --wait")
 
@@ -101,6 +101,13 @@ def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name} = {_toml(entry)}" for name, entry in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _is_current(directory: Path) -> bool:
+    try:
+        return directory.samefile(Path())
+    except OSError:  # the current directory is gone
+        return False
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:

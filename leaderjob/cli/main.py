@@ -1,5 +1,6 @@
 """The entry point: finds the command, and turns errors into one sentence and an exit code."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from leaderjob.cli.prose import print_prose
+from leaderjob.cli.streams import ignore_stdout, open_closed_streams
 from leaderjob.errors import LeaderjobError
 from leaderjob.version import __version__
 
@@ -37,6 +39,7 @@ _COMMANDS = {
     "watch": "leaderjob.cli.watch",
 }
 _USAGE = 2
+_CANNOT_PRINT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _INTERRUPTED = 130
 
 
@@ -59,8 +62,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Python would complain at exit about what it could not write.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ignore_stdout()
             return 0
 
 
@@ -72,6 +74,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    open_closed_streams()
     sys.exit(run(arguments))
 
 
@@ -86,6 +89,13 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return _USAGE
+    except OSError as error:
+        # An error about a file names it; a stream has no name.
+        if error.errno not in _CANNOT_PRINT or error.filename is not None:
+            raise
+        ignore_stdout()
+        print_prose(f"leaderjob: standard output cannot be written: {error.strerror}", err=True)
+        return 1
     except LeaderjobError as error:
         print_prose(f"leaderjob: {error}", err=True)
         return error.exit_code

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from leaderjob.telemetry.redaction import Redaction
 @click.command()
 @replica_options
 def run(*, config: Path | None, **flags: Any) -> int:
-    """Start one replica; SIGTERM or Ctrl-C ends it in order.
+    """Start one replica; SIGTERM, Ctrl-C or the end of its terminal (SIGHUP) ends it gracefully.
 
     Start as many as you like, each with an --id of its own: one leads and runs the jobs, all serve.
     """
@@ -47,7 +48,8 @@ def run(*, config: Path | None, **flags: Any) -> int:
             click.echo(f"leaderjob: {redaction.mask(str(reason) or type(reason).__name__)}", err=True)
         return reason.exit_code if isinstance(reason, LeaderjobError) else 1
     # Threads that hang in a system call must not keep a process that has done everything else.
-    sys.stderr.flush()
+    with suppress(OSError):  # its terminal may be gone
+        sys.stderr.flush()
     os._exit(0)
 
 

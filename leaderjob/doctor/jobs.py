@@ -1,7 +1,6 @@
 """The jobs as a replica would run them: which cannot be loaded, which cannot fire, which overrides do not fit."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from leaderjob.assigning import assignments_of
@@ -9,6 +8,7 @@ from leaderjob.catalog.catalog import describe
 from leaderjob.doctor.verdict import Finding, ok, problem, warning
 from leaderjob.engine.definition import Assignment, overridden
 from leaderjob.errors import SettingsError
+from leaderjob.modules import current_directory
 from leaderjob.settings import Settings
 
 _CONFIG = "see 'leaderjob config get', and set or unset it"
@@ -21,7 +21,7 @@ async def check_jobs(settings: Settings, overrides: Mapping[str, Any]) -> list[F
             warning("jobs", "none is configured", "name modules: --jobs jobs.search_index, or jobs = […]")
         ]
     try:
-        catalog = await describe(settings.jobs, cwd=Path.cwd())
+        catalog = await describe(settings.jobs, cwd=current_directory())
         assignments = assignments_of(catalog, settings)
     except SettingsError as error:
         return [problem("jobs", str(error), "a replica does not start with these settings")]

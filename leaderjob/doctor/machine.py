@@ -28,6 +28,7 @@ _PACKAGES = (
     "pydantic-settings",
     "sentry-sdk",
 )
+_STATE_DIRECTORY = "state directory"
 _LITTLE_SPACE_BYTES = 1 << 30
 _NO_SPACE_BYTES = 1 << 20
 _RENEW_BEFORE = timedelta(days=14)
@@ -52,8 +53,17 @@ def check_python() -> Iterator[Finding]:
         yield ok("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
 
 
+def check_state(settings: Settings) -> Iterator[Finding]:
+    try:
+        path = settings.state_dir
+    except SettingsError as error:
+        yield problem(_STATE_DIRECTORY, str(error), "choose --state-dir")
+    else:
+        yield from check_state_directory(path)
+
+
 def check_state_directory(path: Path) -> Iterator[Finding]:
-    subject = "state directory"
+    subject = _STATE_DIRECTORY
     # The methods of Path would raise where this user may not look into a folder above.
     existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     if not os.access(f"{existing}/.", os.W_OK | os.X_OK):  # the dot refuses a file

@@ -45,11 +45,19 @@ def load_settings(config: Path | None, flags: Flags) -> Settings:
     :param config: the file; by default ``leaderjob.toml`` in the current directory, if there is one.
     :raises SettingsError: something cannot be understood; the message names it.
     """
-    return load_with_origins(config, flags).settings
+    return _load(config, flags)[0]
 
 
 def load_with_origins(config: Path | None, flags: Flags) -> Loaded:
     """As :func:`load_settings`, and where each value came from. :raises SettingsError: as there."""
+    settings, given, path, file = _load(config, flags)
+    return Loaded(settings, _origins(settings, given, path, file))
+
+
+def _load(
+    config: Path | None, flags: Flags
+) -> tuple[Settings, Mapping[str, Any], Path | None, Mapping[str, Any]]:
+    """The settings, what of the flags was given, and the file with what is in it."""
     check_variables(os.environ)
     path = _existing(config)
     given = _given(flags)
@@ -59,7 +67,7 @@ def load_with_origins(config: Path | None, flags: Flags) -> Loaded:
         settings = _with_file(file)(**given)
     except ValidationError as error:
         raise SettingsError(explain(error)) from error
-    return Loaded(settings, _origins(settings, given, path, file.toml_data))
+    return settings, given, path, file.toml_data
 
 
 def _with_file(file: PydanticBaseSettingsSource) -> type[Settings]:

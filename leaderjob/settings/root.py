@@ -1,11 +1,13 @@
 """Everything that can be set: the groups together."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from leaderjob.errors import SettingsError
 from leaderjob.settings.election import ElectionSettings
 from leaderjob.settings.etcd import EtcdSettings
 from leaderjob.settings.group import Group
@@ -77,7 +79,10 @@ class Settings(BaseSettings):
 
     @property
     def state_dir(self) -> Path:
-        """Where this replica keeps what it serves."""
+        """Where this replica keeps what it serves.
+
+        :raises SettingsError: none is set, and this user has no home directory.
+        """
         return self.replica.state_dir or state_folder() / "replicas" / self.etcd.namespace / self.replica.id
 
     def in_force(self) -> dict[str, Any]:
@@ -90,7 +95,8 @@ class Settings(BaseSettings):
                 values |= {f"{name}.{inner}": entry for inner, entry in value.in_force().items()}
             elif name != "overrides":
                 values[name] = value
-        values["replica.state_dir"] = self.state_dir
+        with suppress(SettingsError):  # without a home directory there is no default
+            values["replica.state_dir"] = self.state_dir
         for job, override in self.overrides.items():
             changed = override.model_dump(exclude_unset=True)
             values |= {f"overrides.{job}.{inner}": entry for inner, entry in changed.items()}
