@@ -12,12 +12,14 @@ from leaderjob.version import __version__
 if TYPE_CHECKING:
     from leaderjob.client import Client as Client
     from leaderjob.errors import LeaderjobError as LeaderjobError
+    from leaderjob.sdk import BadQuery as BadQuery
     from leaderjob.sdk import JobContext as JobContext
     from leaderjob.sdk import Permanent as Permanent
     from leaderjob.sdk import RetryLater as RetryLater
     from leaderjob.sdk import job as job
 
 _HOMES = {
+    "BadQuery": "leaderjob.sdk",
     "Client": "leaderjob.client",
     "JobContext": "leaderjob.sdk",
     "LeaderjobError": "leaderjob.errors",
@@ -26,7 +28,16 @@ _HOMES = {
     "job": "leaderjob.sdk",
 }
 
-__all__ = ["Client", "JobContext", "LeaderjobError", "Permanent", "RetryLater", "__version__", "job"]
+__all__ = [
+    "BadQuery",
+    "Client",
+    "JobContext",
+    "LeaderjobError",
+    "Permanent",
+    "RetryLater",
+    "__version__",
+    "job",
+]
 
 
 def __getattr__(name: str) -> object:

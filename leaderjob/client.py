@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
+from pydantic import ValidationError
 
 from leaderjob.clock import utcnow
 from leaderjob.cluster.rank import why_worse
@@ -25,6 +26,7 @@ from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
 from leaderjob.etcd.lease import time_to_live
 from leaderjob.etcd.maintenance import Health, check_health
+from leaderjob.json_text import ANSWER_LIMIT_BYTES, PARAMS_LIMIT_BYTES, QUERY_LIMIT_BYTES, InvalidJson, encode
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
 from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
@@ -181,10 +183,11 @@ class Client:
         :raises CommandRefused: it was not, and why. :raises NobodyLeads: no leader took it in time.
         :raises NotFound: there is no such job.
         """
+        given = _checked(f"the parameters of {job}", params or {}, PARAMS_LIMIT_BYTES)
         view = await self._read(self.keys.jobs)
         if job not in view.specs:
             raise NotFound(_no_job(view, job))
-        command = _command(CommandKind.TRIGGER, job=check_name("job", job), params=dict(params or {}))
+        command = _command(CommandKind.TRIGGER, job=check_name("job", job), params=given)
         return (await self._give(command, f"{job} was not triggered", timeout_s)).id
 
     async def resign(self, *, to: str | None = None, force: bool = False, timeout_s: float = 30.0) -> int:
@@ -260,8 +263,9 @@ class Client:
         """Ask one replica, any that serves the job, or the one named; the next one where it does not answer.
 
         :raises NotFound: there is no such replica, or none serves the job.
-        :raises SettingsError: the job says that the query is wrong. :raises NoAnswer: nobody answered.
+        :raises SettingsError: the query is wrong, or is not JSON within the bounds. :raises NoAnswer: nobody answered.
         """
+        query = Query(job=job, fields=_checked(f"the query to {job}", fields, QUERY_LIMIT_BYTES))
         members = (await self.view()).members
         if replica is not None and replica not in members:
             raise NotFound(
@@ -282,7 +286,6 @@ class Client:
         failures = []
         for member in serving:
             try:
-                query = Query(job=job, fields=dict(fields))
                 certificates = self._replica_certificates
                 return await ask(member.addresses["grpc"], query, timeout_s, certificates=certificates)
             except NoAnswer as failure:
@@ -320,6 +323,15 @@ def _next_in_line(view: View, leader: Mapping[str, Any] | None) -> list[str]:
     return [replica for replica in dict.fromkeys(standing) if replica != leading]
 
 
+def _checked(what: str, values: Mapping[str, Any], limit_bytes: int) -> dict[str, Any]:
+    """:raises SettingsError: the values are not JSON within the bounds."""
+    try:
+        encode(dict(values), limit_bytes)
+    except InvalidJson as error:
+        raise SettingsError(f"{what} cannot be sent: {error}") from error
+    return dict(values)
+
+
 def _command(kind: CommandKind, **fields: Any) -> Command:
     now = utcnow()
     return Command(
@@ -340,6 +352,8 @@ async def ask(
         call = channel.unary_unary(f"/{SERVICE}/{QUERY_METHOD}")
         try:
             return Answer.from_bytes(await call(query.to_bytes(), timeout=timeout_s))
+        except ValidationError as error:
+            raise NoAnswer(f"what {address} sent is not an answer") from error
         except grpc.aio.AioRpcError as error:
             details = error.details() or error.code().name.lower()
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
@@ -350,7 +364,11 @@ async def ask(
 
 
 def _channel(address: str, certificates: CertificateFiles | None) -> Any:
-    options = (("grpc.enable_http_proxy", 0),)
+    options = (
+        ("grpc.enable_http_proxy", 0),
+        # An answer at its limit, which may be longer as it travels: 1e-05 becomes 0.00001.
+        ("grpc.max_receive_message_length", 2 * ANSWER_LIMIT_BYTES),
+    )
     if certificates is None:
         return grpc.aio.insecure_channel(address, options=options)
     pem = certificates.read_for_client()

@@ -27,7 +27,7 @@ def shown(value: object) -> str:
 
 def printable(text: str) -> str:
     """``text`` with unpaired surrogates escaped, so that it can be stored and printed."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return str.encode(text, "utf-8", "backslashreplace").decode()  # whatever a subclass makes of encode()
 
 
 class LeaderjobError(Exception):

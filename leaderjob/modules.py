@@ -16,9 +16,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-from leaderjob.errors import SettingsError
+from leaderjob.errors import SettingsError, printable
 from leaderjob.sdk import Job, Json
-from leaderjob.telemetry.raised import describe
+from leaderjob.telemetry.raised import describe, message_of
 
 BUNDLED = "leaderjob.bundled"
 TRACEBACK_LIMIT_CHARS = 32_768
@@ -43,7 +43,8 @@ def load_jobs(module: str) -> list[Job]:
     loaded = _import(module)
     found: dict[int, Job] = {}
     for value in vars(loaded).values():
-        if isinstance(value, Job) and value.__module__ == loaded.__name__:
+        # Not isinstance(): a lazy object may run its own code to say what it is.
+        if issubclass(type(value), Job) and loaded.__name__ in value.defined_in:
             found.setdefault(id(value), value)
     return list(found.values())
 
@@ -67,15 +68,28 @@ def load_job(reference: str) -> Job:
     return jobs[name]
 
 
+def program_arguments(reference: str) -> list[str]:
+    """``sys.argv`` as ``python FILE`` would show it to the module: no arguments.
+
+    :raises ModuleMissing: there is no such module.
+    """
+    name = _locate(reference.partition(":")[0])
+    spec = sys.modules[name].__spec__ if name in sys.modules else importlib.util.find_spec(name)
+    return [(spec and spec.origin) or name]
+
+
 def own_trace(error: BaseException) -> dict[str, Json]:
     """What the author's code raised, as :meth:`Trace.told` reads it: ``traceback``, which is a text of at most
     32 Ki characters, and ``exceptions``. Both begin at the first frame of the author's code."""
-    frames = _own_frames(error)
-    return {"traceback": _text(error, frames), "exceptions": describe(error, frames)}
+    try:
+        frames = _own_frames(error)
+        return {"traceback": _text(error, frames), "exceptions": describe(error, frames)}
+    except Exception as problem:  # noqa: BLE001 - exceptions are classes of the author's, and may do anything
+        return {"traceback": f"(the traceback cannot be shown: {message_of(problem)})", "exceptions": []}
 
 
 def _text(error: BaseException, frames: TracebackType | None) -> str:
-    text = "".join(traceback.format_exception(type(error), error, frames))
+    text = printable("".join(traceback.format_exception(type(error), error, frames)))
     return text if len(text) <= TRACEBACK_LIMIT_CHARS else "…" + text[-TRACEBACK_LIMIT_CHARS:]
 
 
@@ -116,6 +130,11 @@ def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _import(module: str) -> ModuleType:
+    return importlib.import_module(_locate(module))
+
+
+def _locate(module: str) -> str:
+    """The name under which ``module`` can be imported. :raises ModuleMissing: there is none."""
     if not all(part.isidentifier() for part in module.split(".")):
         raise ModuleMissing(
             f"{module!r} is not a module's name: write it with dots, like 'jobs.search_index'"
@@ -124,12 +143,12 @@ def _import(module: str) -> ModuleType:
     if sys.path[:1] != [current]:
         sys.path.insert(0, current)
     if _exists(module):
-        return importlib.import_module(module)
+        return module
     searched = f"{current} or on the path"
     if module.startswith("jobs."):
         bundled = BUNDLED + module.removeprefix("jobs")
         if _bundle_exists() and _exists(bundled):
-            return importlib.import_module(bundled)
+            return bundled
         searched = f"{current}, on the path or among the jobs that come with leaderjob"
     raise ModuleMissing(f"there is no module {module!r} in {searched}: check the setting 'jobs'")
 

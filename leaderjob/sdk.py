@@ -1,11 +1,11 @@
-"""What a job author gets: ``@job``, ``JobContext`` and two exceptions that steer retries.
+"""What a job author gets: ``@job``, ``JobContext``, two exceptions that steer retries, and one for wrong queries.
 
 This module is what a worker process imports of leaderjob, so it imports the standard library only.
 Nothing is validated here beyond types: the replica does that, from the description of the job.
 """
 
-import json
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,6 +34,10 @@ class Permanent(Exception):
     """Raised by a job: this run failed for good, do not retry it."""
 
 
+class BadQuery(ValueError):
+    """Raised by what answers a job's queries: the query is wrong, and the message tells the caller why."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobOptions:
     """The arguments of ``@job``, as the author wrote them."""
@@ -51,15 +55,28 @@ class JobOptions:
 
 
 class Job:
-    """A job function with its options. Calling it calls the function, which makes it easy to test."""
+    """A job function with its options. Calling it calls the function, which makes it easy to test.
 
-    def __init__(self, function: Callable[..., Any], options: JobOptions) -> None:
+    :param defined_in: names of modules: that of the function, and that in which ``@job`` was written. They differ for
+        a ``functools.partial``, a method, and a function that another module has wrapped.
+    :param problem: why it cannot be used, where that is known when it is defined.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        options: JobOptions,
+        defined_in: frozenset[str],
+        problem: str | None = None,
+    ) -> None:
         self.function = function
         self.options = options
+        self.defined_in = defined_in
+        self.problem = problem
         self.opener: Opener | None = None
         self.__doc__ = function.__doc__
         self.__name__ = options.name
-        self.__module__ = function.__module__
+        self.__module__ = getattr(function, "__module__", None) or __name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -121,10 +138,17 @@ def job(
     :param max_leader_losses: how often a run is started again after its leader was lost.
     """
 
+    problem = None
+    if function is not None and not callable(function):
+        # Not raised: that would cost the other jobs of the module.
+        problem = f"@job was given a {type(function).__name__}: its options have names, as in @job(schedule='@daily')"
+    written_in = str(sys._getframe(1).f_globals.get("__name__", ""))
+
     def decorate(decorated: Callable[..., Any]) -> Job:
-        lines = (decorated.__doc__ or "").strip().splitlines()
+        named = _named(decorated)
+        lines = str(named.__doc__ or "").strip().splitlines()
         options = JobOptions(
-            name=name or decorated.__name__,
+            name=name or str(getattr(named, "__name__", type(named).__name__)),
             schedule=tuple(schedule) if isinstance(schedule, list | tuple) else schedule,
             time_zone=time_zone,
             timeout=timeout,
@@ -135,9 +159,10 @@ def job(
             max_leader_losses=max_leader_losses,
             description=lines[0] if lines else "",
         )
-        return Job(decorated, options)
+        defined_in = frozenset({written_in, str(getattr(decorated, "__module__", ""))})
+        return Job(decorated, options, defined_in, problem)
 
-    return decorate if function is None else decorate(function)
+    return decorate if function is None or problem else decorate(function)
 
 
 @dataclass(slots=True)
@@ -182,10 +207,9 @@ class JobContext:
         return self._stopping()
 
 
-def is_json(value: object) -> bool:
-    """Whether ``value`` can be published as a small result."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _named(function: Callable[..., Any]) -> Any:
+    """What has the name and the text that describe a job: the function in a ``functools.partial``, else itself."""
+    inner: Any = function
+    while not hasattr(inner, "__name__") and callable(getattr(inner, "func", None)):
+        inner = inner.func
+    return inner

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leaderjob import BadQuery
+
 from .index import load_tantivy, open_index
 from .ranking import build_query
 
@@ -39,7 +41,7 @@ class Searcher:
         ``snippet`` (plain text, what matched between « and »; empty unless asked for) and ``metadata``.
 
         :param limit: at most so many results, from 1 to 100.
-        :raises ValueError: a parameter is wrong or the query cannot be read; the message says why.
+        :raises BadQuery: a parameter is wrong or the query cannot be read; the message says why.
         """
         _check(q, limit)
         relaxed = False
@@ -64,9 +66,7 @@ class Searcher:
             return self._searcher.search(ranked, limit), written
         except ValueError as error:
             # Some queries can be read and only then turn out to ask for what the fields cannot do.
-            raise ValueError(
-                f"the query {q!r} cannot be answered ({error}): look for words instead"
-            ) from error
+            raise BadQuery(f"the query {q!r} cannot be answered ({error}): look for words instead") from error
 
     def _marker(self, written: "tantivy.Query") -> "tantivy.SnippetGenerator":
         marker = load_tantivy().SnippetGenerator.create(self._searcher, written, self._index.schema, "body")
@@ -88,11 +88,11 @@ class Searcher:
 
 def _check(q: str, limit: int) -> None:
     if not isinstance(q, str) or not q.strip():
-        raise ValueError("the query is empty: give at least one word in 'q'")
+        raise BadQuery("the query is empty: give at least one word in 'q'")
     if len(q) > MAX_QUERY_CHARS:
-        raise ValueError(f"the query has {len(q)} characters: {MAX_QUERY_CHARS} is the most that is taken")
+        raise BadQuery(f"the query has {len(q)} characters: {MAX_QUERY_CHARS} is the most that is taken")
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_RESULTS:
-        raise ValueError(f"limit is {limit!r}: it must be a whole number from 1 to {MAX_RESULTS}")
+        raise BadQuery(f"limit is {limit!r}: it must be a whole number from 1 to {MAX_RESULTS}")
 
 
 def _snippet(marker: "tantivy.SnippetGenerator", document: "tantivy.Document") -> str:

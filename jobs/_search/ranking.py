@@ -9,6 +9,8 @@ come before private ones, and the standard library before packages.
 import re
 from typing import TYPE_CHECKING
 
+from leaderjob import BadQuery
+
 from .index import load_tantivy
 
 if TYPE_CHECKING:
@@ -35,15 +37,15 @@ def build_query(
 ) -> tuple["tantivy.Query", "tantivy.Query"]:
     """The query that ranks, and within it what the user wrote (whose words a snippet marks).
 
-    :raises ValueError: ``text`` has no words, or cannot be read as a query.
+    :raises BadQuery: ``text`` has no words, or cannot be read as a query.
     """
     if not re.search(r"\w|\*", text):
-        raise ValueError(f"the query {text!r} has no word to look for: give at least one")
+        raise BadQuery(f"the query {text!r} has no word to look for: give at least one")
     written, problems = index.parse_query_lenient(
         text.replace("()", ""), list(SEARCHED_FIELDS), SEARCHED_FIELDS, conjunction_by_default=all_words
     )
     if problems:
-        raise ValueError(_explain(text, problems[0]))
+        raise BadQuery(_explain(text, problems[0]))
     whole = [_is(index, field, name, score) for (field, name), score in _whole_names(text).items()]
     better = [_is(index, "alias", word, _WORD_IS_NAME_SCORE) for word in _plain_words(text)]
     better += [_is(index, "tier", tier, score) for tier, score in _TIER_SCORES.items()]

@@ -8,8 +8,9 @@ import grpc.aio
 from pydantic import ValidationError
 
 from leaderjob.errors import NotFound, SettingsError
-from leaderjob.execution.query import BadQuery, QueryFailed, QueryPool
+from leaderjob.execution.query import QueryFailed, QueryPool, QueryRefused
 from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
+from leaderjob.telemetry.events import Events, emit
 from leaderjob.tls import CertificateFiles, Fresh
 
 _LONGEST_QUERY_S = 30.0
@@ -81,9 +82,10 @@ class ReplicaServer:
             answered = await self._queries.ask(query.job, query.fields, timeout_s)
         except NotFound as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-        except BadQuery as error:
+        except QueryRefused as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except QueryFailed as error:
+            emit(Events.QUERY_FAILED, job=query.job, reason=error, trace=error.trace)
             await context.abort(grpc.StatusCode.INTERNAL, str(error))
         return Answer(
             replica=self._replica, job=query.job, version=answered.version, value=answered.value

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -11,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from leaderjob.catalog.describe import DOCUMENT_LIMIT_BYTES
 from leaderjob.catalog.description import JobDescription, validate
 from leaderjob.durations import format_duration
 from leaderjob.errors import SettingsError
+from leaderjob.json_text import InvalidJson, decode
 from leaderjob.modules import environment_for_children
 from leaderjob.sdk import Json
 from leaderjob.telemetry.trace import Trace
@@ -109,7 +110,10 @@ async def _ask_child(module: str, cwd: Path, timeout_s: float) -> dict[str, Json
         if status != 0 or not text:
             reason = f"its import ended the process, with status {status}"
             return CatalogFailure(module, reason, _tail(complaints))
-    return _read_document(module, json.loads(text))
+    try:
+        return _read_document(module, decode(text, DOCUMENT_LIMIT_BYTES))
+    except (InvalidJson, KeyError, TypeError) as error:
+        return CatalogFailure(module, f"its import disturbed the process that describes its jobs: {error}")
 
 
 def _memory_file(name: str) -> IO[bytes]:

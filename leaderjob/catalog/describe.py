@@ -5,18 +5,24 @@ Prints one JSON document on what was its standard output: ``{"file", "jobs": [â€
 import failed. What the module itself prints goes to standard error.
 """
 
+import functools
 import inspect
-import json
 import os
 import sys
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
-from leaderjob.modules import ModuleMissing, load_jobs, own_trace
-from leaderjob.sdk import Job, Json, is_json
+from leaderjob.errors import printable
+from leaderjob.json_text import encode, is_json
+from leaderjob.modules import ModuleMissing, load_jobs, own_trace, program_arguments
+from leaderjob.sdk import Job, Json
+from leaderjob.telemetry.raised import message_of
+
+DOCUMENT_LIMIT_BYTES = 16 * 1024 * 1024
+PLAIN_LIMIT_BYTES = 16 * 1024
 
 _TYPES = {str: "str", int: "int", float: "float", bool: "bool", list: "list", dict: "dict"}
 _NAMES = {kind.__name__: name for kind, name in _TYPES.items()}
@@ -25,18 +31,20 @@ _NAMES = {kind.__name__: name for kind, name in _TYPES.items()}
 def main() -> None:
     document = os.dup(1)
     os.dup2(2, 1)
-    with os.fdopen(document, "w", encoding="utf-8") as out:
-        json.dump(describe_module(sys.argv[1]), out)
+    module, sys.argv = sys.argv[1], [sys.argv[1]]
+    with os.fdopen(document, "wb") as out:
+        out.write(encode(describe_module(module), DOCUMENT_LIMIT_BYTES))
 
 
 def describe_module(module: str) -> dict[str, Json]:
     """The document for one module; never raises what the module raises."""
     try:
-        jobs = [describe_job(module, job) for job in load_jobs(module)]
+        sys.argv = program_arguments(module)
+        jobs = [_describe_safely(module, job) for job in load_jobs(module)]
     except ModuleMissing as error:
         return {"missing": str(error)}
     except BaseException as error:  # noqa: BLE001 - the author's code may raise anything: it is reported
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        reason = f"{type(error).__name__}: {message_of(error)}".removesuffix(": ")
         return {"reason": reason, **own_trace(error)}
     return {"jobs": jobs}
 
@@ -46,14 +54,50 @@ def describe_job(module: str, job: Job) -> dict[str, Json]:
 
     Values that JSON does not know become text, so that whoever validates can name them.
     """
-    options = {name: _plain(value) for name, value in asdict(job.options).items()}
-    described = {
-        "options": options,
-        "reference": f"{module}:{job.options.name}",
-        "file": inspect.getsourcefile(inspect.unwrap(job.function)) or "",
+    described = _describe_options(module, job)
+    problem = job.problem or _unusable(job.function)
+    if problem is not None:
+        return {**described, "parameters": [], "open": False, "problem": problem}
+    return {**described, **describe_parameters(job.function)}
+
+
+def _describe_safely(module: str, job: Job) -> dict[str, Json]:
+    """A job whose function is of a class that fails when it is looked at costs itself, not its module."""
+    try:
+        return describe_job(module, job)
+    except Exception as error:  # noqa: BLE001 - the author's classes may raise anything
+        problem = f"its function cannot be examined: {type(error).__name__}: {message_of(error)}"
+        return {**_describe_options(module, job), "parameters": [], "open": False, "problem": problem}
+
+
+def _describe_options(module: str, job: Job) -> dict[str, Json]:
+    return {
+        "options": {option.name: _plain(getattr(job.options, option.name)) for option in fields(job.options)},
+        "reference": f"{module}:{_plain(job.options.name)}",
+        "file": _file_of(job.function) or (sys.argv[0] if sys.argv else ""),
         "has_query": job.opener is not None,
     }
-    return {**described, **describe_parameters(job.function)}
+
+
+def _file_of(function: Callable[..., Any]) -> str | None:
+    try:
+        return inspect.getsourcefile(inspect.unwrap(function))
+    except Exception:  # noqa: BLE001 - a callable object, a partial, or one that pretends to be something else
+        return None
+
+
+def _unusable(function: Callable[..., Any]) -> str | None:
+    """Why a callable of that kind cannot be a job, however it is called."""
+    if inspect.isclass(function):
+        return f"{function.__name__} is a class: decorate a function, or pass an instance that can be called"
+    call = function
+    while isinstance(call, functools.partial):
+        call = call.func
+    if not (inspect.isroutine(call) or inspect.isclass(call)):
+        call = type(call).__call__
+    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        return "its function is a generator, whose code runs only where somebody iterates over it: use no 'yield'"
+    return None
 
 
 def describe_parameters(function: Callable[..., Any]) -> dict[str, Json]:
@@ -61,9 +105,13 @@ def describe_parameters(function: Callable[..., Any]) -> dict[str, Json]:
     the ``problem`` that makes it unusable as a job, if there is one."""
     try:
         signature = inspect.signature(function, eval_str=True)
-    except (NameError, AttributeError, SyntaxError, TypeError):
-        # Annotations that only a type checker can resolve: plain names are still understood below.
-        signature = inspect.signature(function)
+    except Exception:  # noqa: BLE001 - annotations may be any text
+        # Those that only a type checker can resolve: plain names are still understood below.
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError) as error:
+            unknown = f"its parameters are not known ({error}): call it from a function of your own"
+            return {"parameters": [], "open": False, "problem": unknown}
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     declared = list(signature.parameters.values())
     parameters: list[dict[str, Json]] = []
@@ -107,7 +155,12 @@ def _kind(annotation: Any) -> tuple[str, bool]:
 
 
 def _plain(value: object) -> Json:
-    return value if is_json(value) else repr(value)
+    if is_json(value, PLAIN_LIMIT_BYTES):
+        return value
+    try:
+        return printable(repr(value))[:PLAIN_LIMIT_BYTES]
+    except Exception:  # noqa: BLE001 - the author's classes may raise anything
+        return f"<{type(value).__name__}>"
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ class JobDescription:
 def validate(module: str, raw: Mapping[str, Json]) -> JobDescription:
     """The description of a job from what the child found. :raises SettingsError: an option is wrong."""
     options = raw["options"]
-    name = check_name("job", str(options["name"]))
     if raw["problem"]:
-        raise SettingsError(f"job {name!r}: {raw['problem']}")
+        raise SettingsError(f"job {str(options['name'])!r}: {raw['problem']}")
+    name = check_name("job", str(options["name"]))
     policy = Policy(
         timeout_s=_duration(name, options, "timeout", zero_allowed=False),
         overlap=_choice(name, options, "overlap", Overlap),

@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 from leaderjob.durations import format_duration
+from leaderjob.json_text import InvalidJson, decode
 from leaderjob.model.run import Outcome
+
+_ARGUMENT_LIMIT_BYTES = 2 * 1024 * 1024
 
 
 def print_json(value: Any) -> None:
@@ -54,9 +57,9 @@ def ago(stamp: str | datetime | None) -> str:
 def parse_object(option: str, text: str) -> dict[str, Any]:
     """A JSON object given on the command line. :raises click.BadParameter: it is none."""
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint=option) from error
+        value = decode(text, _ARGUMENT_LIMIT_BYTES)
+    except InvalidJson as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
     if not isinstance(value, dict):
         raise click.BadParameter('a JSON object is expected, as in \'{"q": "open file"}\'', param_hint=option)
     return value

@@ -11,16 +11,17 @@ old leader could still write is fenced, and its jobs are held back until its wor
 """
 
 import asyncio
-import json
 import os
 from contextlib import suppress
 
 from leaderjob.etcd import KeyValue
+from leaderjob.json_text import decode
 from leaderjob.model.member import Candidate
 
 _DIAL_AGAIN_FOR_S = 0.05
 _DIAL_PAUSE_S = 0.001
 _CONNECT_TIMEOUT_S = 2.0
+_HELLO_LIMIT_BYTES = 4096
 _FIRST_DIAL_PAUSE_S = 1.0
 
 
@@ -120,9 +121,9 @@ async def _verdict(address: str, incarnation: str) -> str | None:
 async def _dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
     """:raises OSError: no connection (TimeoutError is one). :raises ValueError: not a replica."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=4096)
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=_HELLO_LIMIT_BYTES)
     try:
-        hello = json.loads(await reader.readline())
+        hello = decode(await reader.readline(), _HELLO_LIMIT_BYTES)
         return reader, writer, str(hello["incarnation"])
     except (ValueError, KeyError, TypeError) as error:
         writer.close()

@@ -5,13 +5,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
 from leaderjob.clock import boottime
 from leaderjob.durations import format_duration
 from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.guarded import Cause, Exit, StartFailed
-from leaderjob.execution.process import GuardedProcess, ProtocolBroken, signal_name
+from leaderjob.execution.messages import (
+    WORKER,
+    AsksToRetry,
+    CameLate,
+    End,
+    ProgressMade,
+    ProtocolBroken,
+    Raised,
+    Returned,
+    read,
+)
+from leaderjob.execution.process import GuardedProcess, signal_name
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.execution.trust import finite, pass_on_trust
 from leaderjob.model.run import Outcome, Progress
@@ -49,7 +58,7 @@ class AttemptEnd:
 class Heard:
     """What the worker said: its last message, and what was wrong with a message, if one was."""
 
-    end: dict[str, Json] | None = None
+    end: End | None = None
     problem: str | None = None
 
 
@@ -110,16 +119,12 @@ async def _listen(process: GuardedProcess, on_progress: Callable[[Progress], Non
     end = problem = None
     try:
         async for message in process.messages():
-            if message.get("type") == "progress":
-                progress = _progress(message)
-                if progress is not None:
-                    on_progress(progress)
-            elif message.get("type") == "end" and message.keys() >= {"kind", "stopping"}:
-                end = message
-            else:
-                problem = f"{message!r} is none of its messages"
-                break
-    except (ProtocolBroken, RecursionError) as error:
+            said = _understood(message)
+            if isinstance(said, ProgressMade):
+                on_progress(Progress(done=said.done, total=said.total, message=printable(said.message)))
+            elif said is not None:
+                end = said
+    except ProtocolBroken as error:
         problem = str(error)
     if problem is None:
         return Heard(end)
@@ -127,16 +132,14 @@ async def _listen(process: GuardedProcess, on_progress: Callable[[Progress], Non
     return Heard(end, f"the worker broke the protocol: {problem}")
 
 
-def _progress(message: dict[str, Json]) -> Progress | None:
-    """None: it is none, and costs nothing but itself."""
+def _understood(message: dict[str, Json]) -> ProgressMade | End | None:
+    """None: progress that makes no sense, which costs nothing but itself. :raises ProtocolBroken: anything else is wrong."""
     try:
-        return Progress(
-            done=message.get("done"),
-            total=message.get("total"),
-            message=printable(str(message.get("message", ""))),
-        )
-    except (ValidationError, OverflowError):
-        return None
+        return read(WORKER, message)
+    except ProtocolBroken:
+        if message.get("type") == "progress":
+            return None
+        raise
 
 
 async def _stop_in_time(process: GuardedProcess, timeout_s: float, grace_s: float) -> None:
@@ -158,9 +161,9 @@ def judge(ended: Exit, heard: Heard, *, timeout_s: float | None) -> AttemptEnd:
     reason: str | None = None
     if heard.problem is not None:
         outcome, reason = Outcome.FAILED, heard.problem
-    elif end is not None and end["kind"] == "late":
+    elif isinstance(end, CameLate):
         outcome, reason = Outcome.ABANDONED, _TOO_LATE
-    elif end is not None and not end["stopping"] and (ended.code == 0 or end["kind"] != "returned"):
+    elif end is not None and not end.stopping and (ended.code == 0 or not isinstance(end, Returned)):
         return _as_told(end, ended)
     elif timeout_s is not None:
         outcome, reason = (
@@ -178,27 +181,27 @@ def judge(ended: Exit, heard: Heard, *, timeout_s: float | None) -> AttemptEnd:
     )
 
 
-def _as_told(end: dict[str, Json], ended: Exit) -> AttemptEnd:
-    succeeded = end["kind"] == "returned"
+def _as_told(end: Returned | Raised | AsksToRetry, ended: Exit) -> AttemptEnd:
+    succeeded = isinstance(end, Returned)
     return AttemptEnd(
         Outcome.SUCCEEDED if succeeded else Outcome.FAILED,
-        end.get("reason"),
+        None if isinstance(end, Returned) else end.reason,
         traceback=_trace(end),
-        result=end.get("value"),
-        retry_after_s=end.get("delay_s"),
-        permanent=end["kind"] == "permanent",
+        result=end.value if isinstance(end, Returned) else None,
+        retry_after_s=end.delay_s if isinstance(end, AsksToRetry) else None,
+        permanent=isinstance(end, Raised) and end.kind == "permanent",
         max_rss_bytes=ended.max_rss_bytes,
         reaped=ended.reaped,
     )
 
 
-def _trace(end: dict[str, Json] | None) -> Trace | None:
-    return None if end is None else Trace.told(end.get("traceback"), end.get("exceptions", ()))
+def _trace(end: End | None) -> Trace | None:
+    return Trace.told(end.traceback, end.exceptions) if isinstance(end, Raised | AsksToRetry) else None
 
 
-def _interrupted(ended: Exit, end: dict[str, Json] | None) -> tuple[Outcome, str]:
+def _interrupted(ended: Exit, end: End | None) -> tuple[Outcome, str]:
     if ended.cause is Cause.EXIT:
-        if end is not None and end["stopping"]:
+        if end is not None and end.stopping:
             return Outcome.CANCELLED, "the worker was sent SIGTERM, and not by leaderjob"
         return Outcome.FAILED, _died(ended, end)
     return {
@@ -211,13 +214,13 @@ def _interrupted(ended: Exit, end: dict[str, Json] | None) -> tuple[Outcome, str
     }[ended.cause]
 
 
-def _died(ended: Exit, end: dict[str, Json] | None) -> str:
+def _died(ended: Exit, end: End | None) -> str:
     when = "" if end is None else "after the job's function had ended, its process was "
     if ended.signal is None:
         if end is None:
             return (
-                f"the worker exited with status {ended.code} and without a result: its code called "
-                "os._exit, or its interpreter failed; the attempt's log may say more"
+                f"the worker exited with status {ended.code} and without a result: its code called os._exit, "
+                "or closed the descriptor of its results, or its interpreter failed; the attempt's log may say more"
             )
         return f"after the job's function had ended, its process exited with status {ended.code}"
     why = {

@@ -7,12 +7,13 @@ given the port. Where no guard answers, the time has to pass that the hold rule 
 """
 
 import asyncio
-import json
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from leaderjob.json_text import decode
 
 _ASK_AGAIN_S = 0.25
 _CONNECT_TIMEOUT_S = 2.0
@@ -68,6 +69,6 @@ async def _ask(address: str) -> object:
     async with asyncio.timeout(_CONNECT_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=_LINE_LIMIT_BYTES)
     try:
-        return json.loads(await reader.readline())["reaped"]
+        return decode(await reader.readline(), _LINE_LIMIT_BYTES)["reaped"]
     finally:
         writer.close()

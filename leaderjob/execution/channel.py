@@ -7,27 +7,59 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from leaderjob.execution.protocol import PROGRESS_INTERVAL_S, encode, shorten
+from leaderjob.execution.protocol import PROGRESS_INTERVAL_S, shorten, to_line
 from leaderjob.sdk import Json
 
 Send = Callable[[Mapping[str, Json]], None]
 
 
+class ChannelClosed(Exception):
+    """The job's code has closed the descriptor by which leaderjob hears from the worker."""
+
+
 class Channel:
-    """Writes messages to a descriptor of its own, one whole line at a time, from any thread."""
+    """Writes messages to a descriptor of its own, one whole line at a time, from any thread.
+
+    A process that the job forks has no channel: only the worker itself speaks for the attempt.
+    """
 
     def __init__(self, descriptor: int) -> None:
         # The job's own children must not hold the pipe open when the worker is gone.
         os.set_inheritable(descriptor, False)
+        os.register_at_fork(after_in_child=self._close_in_child)
         self._descriptor = descriptor
+        self._identity = _identity(descriptor)
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def send(self, message: Mapping[str, Json]) -> None:
-        """:raises ValueError, TypeError, RecursionError: the message is not JSON; nothing was written."""
-        line = memoryview(encode(dict(message)))
+        """:raises InvalidJson: the message is not JSON within the bounds; nothing was written.
+        :raises ChannelClosed: the descriptor is no longer ours."""
+        if os.getpid() != self._pid:
+            return
+        line = memoryview(to_line(dict(message)))
         with self._lock:
+            # The number may be that of a file of the job's own by now.
+            if _identity(self._descriptor) != self._identity:
+                raise ChannelClosed(
+                    f"the job's code closed descriptor {self._descriptor}, by which leaderjob learns how the job "
+                    "ended: close only descriptors that your code has opened"
+                )
             while line:
                 line = line[os.write(self._descriptor, line) :]
+
+    def _close_in_child(self) -> None:
+        if _identity(self._descriptor) == self._identity:
+            os.close(self._descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """What is open under that number; None if nothing is."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class Progress:
@@ -72,6 +104,8 @@ class Progress:
 
     def flush(self) -> None:
         """Send what is waiting, now."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._has_waiting.clear()
             waiting, self._waiting = self._waiting, None

@@ -1,7 +1,6 @@
 """This process's side of one guard: start, deadline, stop, and a sure end of all that runs under it."""
 
 import asyncio
-import json
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -17,7 +16,7 @@ from leaderjob.errors import LeaderjobError
 from leaderjob.execution import start_guard
 from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.cgroup import make_cgroup, remove_cgroup
-from leaderjob.execution.protocol import encode
+from leaderjob.execution.protocol import from_line, to_line
 from leaderjob.execution.sweep import MARK, new_mark, sweep
 from leaderjob.sdk import Json
 
@@ -217,7 +216,7 @@ class Guarded(ABC):
     def _order(self, order: Mapping[str, Json]) -> None:
         control = self._started_guard.stdin
         if control is not None and not control.is_closing():
-            control.write(encode(dict(order)))
+            control.write(to_line(dict(order)))
 
     async def _follow_guard(self, guard: asyncio.subprocess.Process, reports: asyncio.StreamReader) -> None:
         problem = "died"
@@ -275,7 +274,7 @@ class Guarded(ABC):
 
 def _read_report(line: bytes) -> Exit | None:
     """How the worker ended, if that is what the guard reports."""
-    report = json.loads(line)
+    report = from_line(line)
     kind = report["type"]
     if kind in (Cause.REFUSED, Cause.FAILED):
         return Exit(None, None, True, None, Cause(kind), report["reason"])

@@ -1,22 +1,20 @@
 """The replica's side of one worker: its guard, its log, its standard input, and the messages that it sends."""
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from leaderjob.errors import LeaderjobError
 from leaderjob.execution.attestation import Attestation
 from leaderjob.execution.guarded import SILENCE_BOUND_S, Guarded, StartFailed
-from leaderjob.execution.protocol import LINE_LIMIT_BYTES
+from leaderjob.execution.messages import ProtocolBroken
+from leaderjob.execution.protocol import LINE_LIMIT_BYTES, from_line
+from leaderjob.json_text import InvalidJson
 from leaderjob.modules import environment_for_children
 from leaderjob.sdk import Json
 
-
-class ProtocolBroken(LeaderjobError):
-    """A worker sent something that is not a message: job code wrote to a descriptor that is not its own."""
+_LONG_BYTES = 64 * 1024
 
 
 class GuardedProcess(Guarded):
@@ -75,14 +73,16 @@ class GuardedProcess(Guarded):
         while True:
             try:
                 line = await self._received.readline()
-                if not line:
-                    return
-                message = json.loads(line)
             except ValueError as error:
-                raise ProtocolBroken(f"the worker sent something that is not a message: {error}") from error
-            if not isinstance(message, dict):
-                raise ProtocolBroken(f"the worker sent {message!r}, which is not a message")
-            yield message
+                raise ProtocolBroken(
+                    f"the worker sent a line that is longer than any message: {error}"
+                ) from error
+            if not line:
+                return
+            # A long one is read beside the loop, which has keepalives to send.
+            yield (
+                read_message(line) if len(line) < _LONG_BYTES else await asyncio.to_thread(read_message, line)
+            )
 
     def _open(self, keep: Callable[[int], int]) -> tuple[int, ...]:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,17 @@ class GuardedProcess(Guarded):
 
     def _start_failed(self, error: OSError) -> StartFailed:
         return StartFailed(f"cannot start a worker process: {error}")
+
+
+def read_message(line: bytes) -> dict[str, Json]:
+    """:raises ProtocolBroken: it is not a message."""
+    try:
+        message = from_line(line)
+    except InvalidJson as error:
+        raise ProtocolBroken(f"the worker sent something that is not a message: {error}") from error
+    if not isinstance(message, dict):
+        raise ProtocolBroken("the worker sent something that is not a message: it is no JSON object")
+    return message
 
 
 def signal_name(number: int) -> str:

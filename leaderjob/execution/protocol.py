@@ -42,19 +42,22 @@ each query, in their order, ``{"type": "answer", "id", "value"}``, ``{"type": "b
 query is wrong) or ``{"type": "error", "id", "reason", "traceback", "exceptions"}``.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from leaderjob.errors import printable
+from leaderjob.json_text import ANSWER_LIMIT_BYTES, DEPTH_LIMIT, decode, encode
 from leaderjob.sdk import Json
 
-RESULT_LIMIT_BYTES = 256 * 1024
-ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
-LINE_LIMIT_BYTES = ANSWER_LIMIT_BYTES + 64 * 1024
+LINE_LIMIT_BYTES = ANSWER_LIMIT_BYTES + 256 * 1024
+"""Of a message: the largest value in it, or a traceback and its frames, and what is around them."""
 PROGRESS_INTERVAL_S = 0.1
 TEXT_LIMIT_CHARS = 4096
+LONGEST_DELAY_S = 366 * 86400.0
+
+_MESSAGE_LEVELS = DEPTH_LIMIT + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class WorkerRequest:
     start_before: float | None = None
 
     def to_line(self) -> bytes:
-        return encode(
+        return to_line(
             {
                 "reference": self.reference,
                 "job": self.job,
@@ -100,7 +103,7 @@ class WorkerRequest:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        fields = json.loads(line)
+        fields = from_line(line)
         fire_time, previous = fields["fire_time"], fields["previous"]
         return cls(
             reference=fields["reference"],
@@ -117,11 +120,17 @@ class WorkerRequest:
         )
 
 
-def encode(message: Json) -> bytes:
-    """``message`` as one line. :raises ValueError, TypeError, RecursionError: it is not JSON."""
-    return json.dumps(message, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+def to_line(message: Json) -> bytes:
+    """``message`` as one line. :raises InvalidJson: it is not JSON within the bounds."""
+    return encode(message, LINE_LIMIT_BYTES, levels=_MESSAGE_LEVELS) + b"\n"
+
+
+def from_line(line: bytes) -> Json:
+    """:raises InvalidJson: the line is not JSON within the bounds."""
+    return decode(line, LINE_LIMIT_BYTES, levels=_MESSAGE_LEVELS)
 
 
 def shorten(text: str) -> str:
-    """``text``, at most 4,096 characters of it: a reason is a sentence, not a dump."""
+    """``text`` for people, at most 4,096 characters of it: a reason is a sentence, not a dump."""
+    text = printable(text)
     return text if len(text) <= TEXT_LIMIT_CHARS else text[: TEXT_LIMIT_CHARS - 1] + "…"

@@ -11,16 +11,16 @@ from leaderjob.durations import format_duration
 from leaderjob.errors import NotFound
 from leaderjob.execution.query_process import (
     Answered,
-    BadQuery,
     Limits,
     Published,
     QueryFailed,
+    QueryRefused,
     QueryWorker,
     WorkerGone,
 )
 from leaderjob.sdk import Json
 
-__all__ = ["Answered", "BadQuery", "Limits", "QueryFailed", "QueryPool"]
+__all__ = ["Answered", "Limits", "QueryFailed", "QueryPool", "QueryRefused"]
 
 NO_LIMITS_GIVEN = Limits()
 
@@ -95,7 +95,7 @@ class QueryPool:
         """The answer of the job's active version. A query whose worker ends is tried once more.
 
         :raises NotFound: no version of the job is active here.
-        :raises BadQuery: the job says that the query is wrong.
+        :raises QueryRefused: the query is wrong.
         :raises QueryFailed: there was no answer, in time or at all.
         """
         slot = self._slots.get(job)

@@ -7,12 +7,21 @@ from pathlib import Path
 
 from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.execution.guarded import StartFailed
-from leaderjob.execution.process import GuardedProcess, ProtocolBroken, signal_name
-from leaderjob.execution.protocol import encode
+from leaderjob.execution.messages import (
+    QUERY_WORKER,
+    Answer,
+    Bad,
+    Closed,
+    Failed,
+    ProtocolBroken,
+    Ready,
+    read,
+)
+from leaderjob.execution.process import GuardedProcess, signal_name
+from leaderjob.execution.protocol import to_line
+from leaderjob.json_text import QUERY_LIMIT_BYTES, InvalidJson, JsonTooLarge, encode
 from leaderjob.sdk import Json
 from leaderjob.telemetry.trace import Trace
-
-QUERY_LIMIT_BYTES = 1024 * 1024
 
 
 class QueryFailed(LeaderjobError):
@@ -26,8 +35,8 @@ class QueryFailed(LeaderjobError):
         self.trace = trace
 
 
-class BadQuery(SettingsError):
-    """The job says that the query is wrong: an unknown or missing field, or a value it cannot use."""
+class QueryRefused(SettingsError):
+    """The query is wrong: an unknown or missing field, a value that is not JSON, or one that the job cannot use."""
 
 
 class WorkerGone(LeaderjobError):
@@ -106,13 +115,13 @@ class QueryWorker:
             async with guarded as process:
                 self._process = process
                 opening = {"reference": self.published.reference, "directory": str(self.published.directory)}
-                process.send(encode(opening))
+                process.send(to_line(opening))
                 if self._over:
                     process.end_input()
                 too_slow = self._loop.call_later(self._limits.open_s, self._end_if_not_ready)
                 try:
                     async for message in process.messages():
-                        self._take_checked(message)
+                        self._take(read(QUERY_WORKER, message))
                 finally:
                     too_slow.cancel()
                 ended = await process.wait()
@@ -130,7 +139,7 @@ class QueryWorker:
     async def ask(self, query: dict[str, Json]) -> Answered:
         """One answer; the caller bounds the time.
 
-        :raises BadQuery: the job says that the query is wrong.
+        :raises QueryRefused: the job says that the query is wrong.
         :raises QueryFailed: the job's code failed on it.
         :raises WorkerGone: the process ended before it answered.
         """
@@ -139,11 +148,12 @@ class QueryWorker:
         self._last_id += 1
         number, now = self._last_id, self._loop.time()
         try:
-            line = encode({"id": number, "query": query})
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadQuery(f"a query's fields have to be JSON values: {error}") from error
-        if len(line) > QUERY_LIMIT_BYTES:
-            raise BadQuery(f"the query has {len(line)} bytes, more than {QUERY_LIMIT_BYTES}: ask for less")
+            encode(query, QUERY_LIMIT_BYTES)
+            line = to_line({"id": number, "query": query})
+        except JsonTooLarge as error:
+            raise QueryRefused(f"the query is too large: {error}; ask for less") from error
+        except InvalidJson as error:
+            raise QueryRefused(f"a query's fields have to be JSON values: {error}") from error
         if not self._in_flight:
             self._busy_since = now
         self._used_at = now
@@ -170,36 +180,30 @@ class QueryWorker:
     def _label(self) -> str:
         return f"{self.published.job} version {self.published.version}"
 
-    def _take_checked(self, message: dict[str, Json]) -> None:
-        try:
-            self._take(message)
-        except KeyError as error:
-            raise ProtocolBroken(f"the query worker sent a message without {error}") from error
-
-    def _take(self, message: dict[str, Json]) -> None:
-        kind, now = message["type"], self._loop.time()
-        if kind == "ready":
+    def _take(self, said: Ready | Closed | Answer | Bad | Failed) -> None:
+        now = self._loop.time()
+        if isinstance(said, Ready):
             if not self._ready.done():
                 self._ready.set_result(None)
             self._busy_since = self._used_at = now
             self._check_idle()
-        elif kind == "closed":
+        elif isinstance(said, Closed):
             self._over = True
             if not self._ready.done():
-                reason = f"{self._label} could not be opened for queries: {message['reason']}"
-                self._ready.set_exception(QueryFailed(reason, _trace(message)))
+                reason = f"{self._label} could not be opened for queries: {said.reason}"
+                self._ready.set_exception(QueryFailed(reason, _trace(said)))
         else:
             self._busy_since = self._used_at = now
-            answer = self._in_flight.pop(message["id"], None)
+            answer = self._in_flight.pop(said.id, None)
             if answer is None or answer.done():
                 return  # whoever asked did not wait
-            if kind == "answer":
-                answer.set_result(Answered(self.published.version, message["value"]))
-            elif kind == "bad":
-                answer.set_exception(BadQuery(f"{self.published.job}: {message['reason']}"))
+            if isinstance(said, Answer):
+                answer.set_result(Answered(self.published.version, said.value))
+            elif isinstance(said, Bad):
+                answer.set_exception(QueryRefused(f"{self.published.job}: {said.reason}"))
             else:
-                reason = f"{self._label} failed on the query: {message['reason']}"
-                answer.set_exception(QueryFailed(reason, _trace(message)))
+                reason = f"{self._label} failed on the query: {said.reason}"
+                answer.set_exception(QueryFailed(reason, _trace(said)))
 
     def _check_idle(self) -> None:
         idle_for_s = 0.0 if self._in_flight else self._loop.time() - self._used_at
@@ -234,5 +238,5 @@ class QueryWorker:
         self._in_flight.clear()
 
 
-def _trace(message: dict[str, Json]) -> Trace | None:
-    return Trace.told(message.get("traceback"), message.get("exceptions", ()))
+def _trace(said: Closed | Failed) -> Trace | None:
+    return Trace.told(said.traceback, said.exceptions)

@@ -4,7 +4,7 @@ Opens one published version of a job and answers queries on it, one after the ot
 ends. ``protocol.py`` describes the messages.
 """
 
-import json
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -12,25 +12,34 @@ from typing import BinaryIO
 
 from leaderjob.execution.channel import Channel
 from leaderjob.execution.joblog import set_up_log
-from leaderjob.execution.protocol import ANSWER_LIMIT_BYTES, encode, shorten
-from leaderjob.modules import load_job, own_trace
-from leaderjob.sdk import Answer, Json
+from leaderjob.execution.protocol import from_line, shorten
+from leaderjob.json_text import ANSWER_LIMIT_BYTES, JsonTooLarge, encode
+from leaderjob.modules import load_job, own_trace, program_arguments
+from leaderjob.sdk import Answer, BadQuery, Json
+from leaderjob.telemetry.raised import message_of
 
 
 def main() -> None:
+    own_pid = os.getpid()
     channel = Channel(int(sys.argv[1]))
     set_up_log()
     with _own_input() as requests:
-        opening = json.loads(requests.readline())
+        opening = from_line(requests.readline())
         try:
+            sys.argv = program_arguments(opening["reference"])
             answer = _open(opening["reference"], Path(opening["directory"]))
-        except BaseException as error:  # noqa: BLE001 - the author's code may raise anything: it is reported
+        except BaseException as error:
+            if os.getpid() != own_pid:
+                raise
             channel.send({"type": "closed", **_problem(error)})
             return
         channel.send({"type": "ready"})
         for line in requests:
-            request = json.loads(line)
-            channel.send({"id": request["id"], **_answered(answer, request["query"])})
+            request = from_line(line)
+            said = {"id": request["id"], **_answered(answer, request["query"], own_pid)}
+            if os.getpid() != own_pid:
+                return  # a process that the job has forked: the requests are not for it
+            channel.send(said)
 
 
 def _own_input() -> BinaryIO:
@@ -49,25 +58,48 @@ def _open(reference: str, directory: Path) -> Answer:
     return job.opener(directory)
 
 
-def _answered(answer: Answer, query: dict[str, Json]) -> dict[str, Json]:
+def _answered(answer: Answer, query: dict[str, Json], own_pid: int) -> dict[str, Json]:
+    """What is wrong with the call is the caller's fault, and so is what the job's code says is; all else is the job's."""
+    misfit = _misfit(answer, query)
+    if misfit is not None:
+        return {"type": "bad", "reason": shorten(misfit)}
     try:
         value = answer(**query)
-    except (TypeError, ValueError) as error:
-        return {"type": "bad", "reason": shorten(str(error) or type(error).__name__)}
-    except Exception as error:  # noqa: BLE001 - the author's code may raise anything: it is the answer
+    except BadQuery as error:
+        return {"type": "bad", "reason": shorten(message_of(error) or "the job refuses the query")}
+    except BaseException as error:
+        if os.getpid() != own_pid:
+            raise
         return {"type": "error", **_problem(error)}
     try:
-        size_bytes = len(encode(value))
-    except (TypeError, ValueError, RecursionError) as error:
-        return {"type": "error", "reason": f"the answer is not JSON: {error}", "traceback": None}
-    if size_bytes > ANSWER_LIMIT_BYTES:
-        reason = f"the answer has {size_bytes} bytes, more than {ANSWER_LIMIT_BYTES}: ask for less of it"
+        encode(value, ANSWER_LIMIT_BYTES)
+    except JsonTooLarge as error:
+        return {
+            "type": "error",
+            "reason": f"the answer is too large: {error}; ask for less of it",
+            "traceback": None,
+        }
+    except Exception as error:  # noqa: BLE001 - subclasses of dict and list may raise anything
+        reason = shorten(f"the answer is not JSON: {message_of(error)}")
         return {"type": "error", "reason": reason, "traceback": None}
     return {"type": "answer", "value": value}
 
 
+def _misfit(answer: Answer, query: dict[str, Json]) -> str | None:
+    """Why the query's fields are not arguments of ``answer``; None if they are, or if nobody can tell."""
+    try:
+        signature = inspect.signature(answer)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(**query)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
 def _problem(error: BaseException) -> dict[str, Json]:
-    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    reason = f"{type(error).__name__}: {message_of(error)}".removesuffix(": ")
     return {"reason": shorten(reason), **own_trace(error)}
 
 

@@ -6,39 +6,24 @@ of ours in it that could get in its way. ``protocol.py`` describes the messages.
 """
 
 import inspect
-import logging
-import math
-import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from types import FrameType
-from typing import Any
+from collections.abc import Awaitable
 
 from leaderjob.execution.channel import Channel, Progress, Send
-from leaderjob.execution.joblog import set_up_log
-from leaderjob.execution.protocol import RESULT_LIMIT_BYTES, WorkerRequest, encode, shorten
-from leaderjob.modules import load_job, own_trace
-from leaderjob.sdk import JobContext, Json, Permanent, RetryLater
-
-
-class StopRequest:
-    """Whether SIGTERM has arrived, and what is to be done at that moment (cancel a coroutine)."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.on_request: Callable[[], object] | None = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        if self.on_request is not None:
-            self.on_request()
+from leaderjob.execution.joblog import job_logger, set_up_log
+from leaderjob.execution.protocol import LONGEST_DELAY_S, WorkerRequest, shorten
+from leaderjob.execution.signals import StopRequest
+from leaderjob.json_text import RESULT_LIMIT_BYTES, JsonTooLarge, encode
+from leaderjob.modules import load_job, own_trace, program_arguments
+from leaderjob.sdk import Job, JobContext, Json, Permanent, RetryLater
+from leaderjob.telemetry.raised import message_of
 
 
 def main() -> None:
     channel = Channel(int(sys.argv[1]))
     stop = StopRequest()
-    signal.signal(signal.SIGTERM, stop)
+    stop.install()
     set_up_log()
     request = WorkerRequest.from_line(sys.stdin.buffer.read())
     if request.start_before is not None and time.clock_gettime(time.CLOCK_BOOTTIME) >= request.start_before:
@@ -48,9 +33,13 @@ def main() -> None:
 
 
 def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> dict[str, Json]:
-    """Run the job to its end, whichever that is. What comes back says how it ended."""
+    """Run the job to its end, whichever that is. What comes back says how it ended.
+
+    In a process that the job has forked, what the job's function raises is raised on, as in any program.
+    """
     progress = Progress(send)
     try:
+        sys.argv = program_arguments(request.reference)
         job = load_job(request.reference)
         context = JobContext(
             job=request.job,
@@ -58,34 +47,43 @@ def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> dict[str, 
             attempt=request.attempt,
             fencing_token=request.fencing_token,
             fire_time=request.fire_time,
-            log=logging.getLogger(f"job.{request.job}"),
+            log=job_logger(request.job),
             _artifacts=request.artifact_dir,
             _previous=request.previous,
             _send=progress.report,
             _stopping=lambda: stop.requested,
         )
-        value = job(context, **request.params)
-        if inspect.iscoroutine(value):
-            value = _run(value, stop)
-        end = _returned(value)
-    except RetryLater as error:
-        end = _retry_later(error)
-    except Permanent as error:
-        end = {"kind": "permanent", "reason": _text(error), **own_trace(error)}
-    except BaseException as error:  # noqa: BLE001 - the author's code may raise anything: that is the outcome
-        end = {"kind": "raised", "reason": _reason(error), **own_trace(error)}
+        end = _returned(_call(job, context, request.params, stop))
+    except BaseException as error:
+        if stop.in_fork:
+            raise
+        end = _raised(error)
     progress.flush()
     return end
 
 
-def _run(coroutine: Coroutine[Any, Any, object], stop: StopRequest) -> object:
-    """What the coroutine returns. SIGTERM cancels it."""
+def _call(job: Job, context: JobContext, params: dict[str, Json], stop: StopRequest) -> object:
+    """What the job returns; None where it exits with success, as a program may."""
+    try:
+        value = job(context, **params)
+        return _run(value, stop) if inspect.isawaitable(value) else value
+    except SystemExit as error:
+        if stop.in_fork or not _is_success(error):
+            raise
+        return None
+
+
+def _run(awaitable: Awaitable[object], stop: StopRequest) -> object:
+    """What a coroutine, or anything else that can be awaited, returns. SIGTERM cancels it."""
     # Costs a worker as much time to import as all else together, and few jobs are coroutines.
     import asyncio  # noqa: PLC0415
 
+    async def awaited() -> object:
+        return await awaitable
+
     async def cancelled_by_a_stop() -> object:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(coroutine)
+        task = loop.create_task(awaited())
         stop.on_request = lambda: loop.call_soon_threadsafe(task.cancel)
         if stop.requested:
             task.cancel()
@@ -99,16 +97,15 @@ def _run(coroutine: Coroutine[Any, Any, object], stop: StopRequest) -> object:
 
 def _returned(value: object) -> dict[str, Json]:
     try:
-        size_bytes = len(encode(value))
-    except (TypeError, ValueError, RecursionError) as error:
+        encode(value, RESULT_LIMIT_BYTES)
+    except JsonTooLarge as error:
         return _refused(
-            f"the job returned a value that is not JSON ({type(value).__name__}: {error}): return None, or "
-            "strings, finite numbers, booleans, lists and dictionaries; files go into ctx.artifact_dir()"
+            f"the job's result is too large: {error}; write large results into ctx.artifact_dir()"
         )
-    if size_bytes > RESULT_LIMIT_BYTES:
+    except Exception as error:  # noqa: BLE001 - subclasses of dict and list may raise anything
         return _refused(
-            f"the job returned {size_bytes} bytes of JSON, more than {RESULT_LIMIT_BYTES}: write large "
-            "results into ctx.artifact_dir()"
+            f"the job returned a value of type {type(value).__name__} that is not JSON: {message_of(error)}; return "
+            "None, or text, finite numbers, booleans, lists and dictionaries, and write files into ctx.artifact_dir()"
         )
     return {"kind": "returned", "value": value}
 
@@ -117,23 +114,32 @@ def _refused(reason: str) -> dict[str, Json]:
     return {"kind": "raised", "reason": shorten(reason), "traceback": None}
 
 
-def _retry_later(error: RetryLater) -> dict[str, Json]:
-    delay_s = error.delay_s
-    if isinstance(delay_s, int | float) and math.isfinite(delay_s) and delay_s >= 0:
-        kind: dict[str, Json] = {"kind": "retry_later", "delay_s": delay_s}
-    else:
-        kind = {"kind": "raised"}
-    return {**kind, "reason": _text(error), **own_trace(error)}
-
-
-def _reason(error: BaseException) -> str:
+def _raised(error: BaseException) -> dict[str, Json]:
+    kind: dict[str, Json] = {"kind": "raised"}
+    reason = f"{type(error).__name__}: {message_of(error)}".removesuffix(": ")
     if isinstance(error, SystemExit):
-        return f"the job called sys.exit({error.code!r}): return to succeed, raise to fail"
-    return shorten(f"{type(error).__name__}: {error}".removesuffix(": "))
+        reason = _reason_of_exit(error)
+    elif isinstance(error, RetryLater):
+        reason = message_of(error) or type(error).__name__
+        delay_s = getattr(error, "delay_s", None)
+        if isinstance(delay_s, int | float) and 0 <= delay_s <= LONGEST_DELAY_S:
+            kind = {"kind": "retry_later", "delay_s": float(delay_s)}
+    elif isinstance(error, Permanent):
+        kind = {"kind": "permanent"}
+        reason = message_of(error) or type(error).__name__
+    return {**kind, "reason": shorten(reason), **own_trace(error)}
 
 
-def _text(error: BaseException) -> str:
-    return shorten(str(error) or type(error).__name__)
+def _is_success(error: SystemExit) -> bool:
+    return error.code is None or (isinstance(error.code, int) and error.code == 0)
+
+
+def _reason_of_exit(error: SystemExit) -> str:
+    if isinstance(error.code, int):
+        return f"the job called sys.exit({int(error.code)}): only 0 means success"
+    message = message_of(error)
+    print(message, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    return f"the job called sys.exit() with a message: {message}"
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from leaderjob.errors import SettingsError, shown
+from leaderjob.json_text import PARAMS_LIMIT_BYTES, InvalidJson, JsonTooLarge, check
 from leaderjob.model.job import JobSpec, Parameter
-from leaderjob.sdk import is_json
 
 
 def check_params(spec: JobSpec, params: Mapping[str, Any]) -> None:
@@ -26,8 +26,14 @@ def check_params(spec: JobSpec, params: Mapping[str, Any]) -> None:
 def check_given_params(spec: JobSpec, params: Mapping[str, Any]) -> None:
     """As :func:`check_params`, but others may be missing. A definition that names no parameters takes any.
 
-    :raises SettingsError: one is unknown, or of the wrong type.
+    :raises SettingsError: one is unknown, or of the wrong type, or they are not JSON within the bounds.
     """
+    try:
+        check(params, PARAMS_LIMIT_BYTES)
+    except JsonTooLarge as error:
+        raise SettingsError(f"job {spec.name!r}: its parameters are too large: {error}") from error
+    except InvalidJson as error:
+        raise SettingsError(f"job {spec.name!r}: its parameters cannot be stored: {error}") from error
     if spec.parameters is None:
         return
     known = {parameter.name: parameter for parameter in spec.parameters}
@@ -40,10 +46,6 @@ def check_given_params(spec: JobSpec, params: Mapping[str, Any]) -> None:
             raise SettingsError(
                 f"job {spec.name!r}: parameter {name!r} is {shown(value)}, of type {type(value).__name__}; "
                 f"it has to be of type {allowed}"
-            )
-        if not is_json(value):
-            raise SettingsError(
-                f"job {spec.name!r}: parameter {shown(name)} is no JSON value: {shown(value)}"
             )
 
 

@@ -16,9 +16,9 @@ class Query(Record):
 
 
 class Answer(Record):
-    """Which replica answered, from which version, and what."""
+    """Which replica answered, from which version, and what; null is an answer like any other."""
 
     replica: str
     job: str
     version: int
-    value: Any
+    value: Any = None

@@ -1,11 +1,11 @@
 """What can be overridden for one job, whether settings or the dynamic configuration say so."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from leaderjob.settings.group import Group
-from leaderjob.settings.values import ONE_OR_SEVERAL, Seconds
+from leaderjob.settings.values import ONE_OR_SEVERAL, JobParams, Seconds
 
 
 class JobOverride(Group):
@@ -15,5 +15,5 @@ class JobOverride(Group):
     """The schedule; an empty one means that it only runs when triggered."""
     timeout: Annotated[Seconds, Field(gt=0)] | None = Field(default=None, examples=["10m"])
     """How long one attempt may take."""
-    params: dict[str, Any] = Field(default={}, examples=[{"name": "you"}])
+    params: JobParams = Field(default={}, examples=[{"name": "you"}])
     """Values for the job's parameters."""

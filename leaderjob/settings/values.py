@@ -3,7 +3,6 @@
 No value of a secret is ever part of a message.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +13,10 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from leaderjob.durations import parse_duration_s
 from leaderjob.endpoints import parse_endpoint, parse_endpoints
 from leaderjob.errors import InvalidDuration, SettingsError
+from leaderjob.json_text import PARAMS_LIMIT_BYTES, InvalidJson, check, decode
 from leaderjob.names import valid_name
 
+_TEXT_LIMIT_BYTES = 1024 * 1024
 _IPV6 = re.compile(r"\[[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?\]", re.IGNORECASE)
 """An address in brackets, which is not the beginning of a JSON list."""
 
@@ -42,9 +43,14 @@ def _object(value: Any) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error}") from error
+        return decode(text, _TEXT_LIMIT_BYTES)
+    except InvalidJson as error:
+        raise ValueError(str(error)) from error
+
+
+def _params(params: dict[str, Any]) -> dict[str, Any]:
+    check(params, PARAMS_LIMIT_BYTES)
+    return params
 
 
 def _one_or_several(value: Any) -> Any:
@@ -115,6 +121,8 @@ Endpoints = Annotated[
 ]
 Folder = Annotated[Path, AfterValidator(_expanded)]
 ExistingFile = Annotated[Path, AfterValidator(_expanded), AfterValidator(_existing)]
+
+JobParams = Annotated[dict[str, Any], AfterValidator(_params)]
 
 FROM_JSON = BeforeValidator(_object)
 ONE_OR_SEVERAL = BeforeValidator(_one_or_several)

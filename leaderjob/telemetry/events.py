@@ -203,6 +203,12 @@ class Events(Enum):
     ACTIVATED = (logging.INFO, "this replica serves a version", "job run term version")
     SERVING_FAILED = (logging.ERROR, "a version cannot be served; the former one goes on", "job")
 
+    QUERY_FAILED = (
+        logging.WARNING,
+        "a query got no answer: why, and where the job's code failed if it did",
+        "job reason",
+    )
+
     CONFIG_CHANGED = (
         logging.INFO,
         "a dynamic configuration was changed: what was done, and by whom",

@@ -10,6 +10,7 @@ import linecache
 import traceback
 from types import FrameType, TracebackType
 
+from leaderjob.errors import printable
 from leaderjob.sdk import Json
 
 _CHAIN_LIMIT = 8
@@ -36,15 +37,23 @@ def describe(error: BaseException, frames: TracebackType | None) -> list[Json]:
     return described[::-1]
 
 
+def message_of(error: BaseException) -> str:
+    """``str(error)``, printable; an exception may be of a class whose own ``__str__`` fails."""
+    try:
+        return printable(str(error))
+    except BaseException:  # noqa: BLE001 - the author's code may raise anything here, too
+        return "<its message cannot be shown: __str__ failed>"
+
+
 def _one(error: BaseException, frames: TracebackType | None) -> dict[str, Json]:
     walked = list(traceback.walk_tb(frames))
     if len(walked) > _FIRST_FRAMES + _LAST_FRAMES:
         walked = walked[:_FIRST_FRAMES] + walked[-_LAST_FRAMES:]
     kind = type(error)
     return {
-        "type": kind.__qualname__,
-        "module": kind.__module__,
-        "message": str(error)[:_MESSAGE_LIMIT_CHARS],
+        "type": printable(str(kind.__qualname__)),
+        "module": printable(str(kind.__module__)),
+        "message": message_of(error)[:_MESSAGE_LIMIT_CHARS],
         "frames": [_frame(frame, line) for frame, line in walked],
     }
 
@@ -53,9 +62,9 @@ def _frame(frame: FrameType, line: int) -> dict[str, Json]:
     code = frame.f_code
     text = linecache.getline(code.co_filename, line, frame.f_globals)
     return {
-        "file": code.co_filename,
+        "file": printable(code.co_filename),
         "line": line,
         "function": code.co_qualname,
-        "module": str(frame.f_globals.get("__name__", "")),
-        "code": text.rstrip()[:_CODE_LIMIT_CHARS],
+        "module": printable(str(frame.f_globals.get("__name__", ""))),
+        "code": printable(text.rstrip()[:_CODE_LIMIT_CHARS]),
     }

@@ -268,7 +268,7 @@ def test_parameters_that_fit_are_accepted(typed: JobDescription, params: dict[st
         ({"corpus": "c", "size": True}, "'size' is True, of type bool; it has to be of type int"),
         ({"corpus": "c", "size": 1.0}, "has to be of type int"),
         ({"corpus": "c", "ratio": True}, "has to be of type float"),
-        ({"corpus": "c", "ratio": float("nan")}, "has to be of type float"),
+        ({"corpus": "c", "ratio": float("nan")}, "at ['ratio']: nan is not a finite number"),
         ({"corpus": "c", "deep": 1}, "has to be of type bool"),
         ({"corpus": "c", "label": 1}, "has to be of type str or null"),
         ({"corpus": "c", "tags": "a,b"}, "has to be of type list"),

@@ -50,7 +50,7 @@ def installed(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """A copy of what a child imports, laid out as a source checkout or a wheel is, with nothing else in
     sight; and the environment that makes it importable."""
     root = tmp_path / "root"
-    parts = ("__init__.py", "version.py", "errors.py", "sdk.py", "modules.py")
+    parts = ("__init__.py", "version.py", "errors.py", "sdk.py", "modules.py", "json_text.py")
     for name in (*parts, "telemetry/__init__.py", "telemetry/raised.py"):
         write(root / "leaderjob" / name, (Path(leaderjob.__file__).parent / name).read_text())
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -13,6 +13,7 @@ from leaderjob.clock import boottime
 from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.attempt import AttemptEnd, Heard, judge, run_attempt
 from leaderjob.execution.guarded import Cause, Exit
+from leaderjob.execution.messages import Returned
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.run import Outcome, Progress
 from tests.support import marked
@@ -112,11 +113,12 @@ def test_a_job_knows_its_run(tmp_path: Path) -> None:
 def test_a_worker_has_nothing_of_ours_but_the_sdk_and_what_runs_it(tmp_path: Path) -> None:
     imported = run(tmp_path, "ordinary:tells_what_is_imported").result
     ours = {name for name in imported if name.startswith("leaderjob.")}
-    execution = {"channel", "joblog", "protocol"}
+    execution = {"channel", "joblog", "protocol", "signals"}
     allowed = {
         "version",
         "sdk",
         "errors",
+        "json_text",
         "modules",
         "execution",
         *(f"execution.{name}" for name in execution),
@@ -174,7 +176,7 @@ def test_a_result_that_cannot_be_published_is_a_failure_that_says_why(tmp_path: 
         ("hostile:kills_itself", {"number": 10}, "killed by SIGUSR1"),
         ("hostile:exits", {"code": 3, "hard": True}, "exited with status 3 and without a result"),
         ("hostile:exits", {"code": 0, "hard": True}, "exited with status 0 and without a result"),
-        ("hostile:exits", {"code": 0, "hard": False}, "the job called sys.exit(0)"),
+        ("hostile:exits", {"code": 3, "hard": False}, "the job called sys.exit(3)"),
         ("hostile:breaks_the_protocol", {}, "broke the protocol"),
         ("ordinary:reports_nonsense", {}, "ValueError: progress has to be a finite number"),
         ("ordinary:raise", {}, "did you mean 'raises'?"),
@@ -308,8 +310,8 @@ def ended(cause: Cause, *, code: int | None = None, signal: int | None = None) -
     return Exit(code, signal, True, 1 << 20, cause, "why")
 
 
-RETURNED = Heard({"kind": "returned", "value": 5, "stopping": False})
-STOPPED = Heard({"kind": "returned", "value": 5, "stopping": True})
+RETURNED = Heard(Returned(type="end", kind="returned", value=5, stopping=False))
+STOPPED = Heard(Returned(type="end", kind="returned", value=5, stopping=True))
 
 
 @pytest.mark.parametrize(

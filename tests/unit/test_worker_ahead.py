@@ -12,6 +12,7 @@ from leaderjob.clock import boottime
 from leaderjob.execution.ahead import WorkerAhead
 from leaderjob.execution.attempt import Heard, judge, run_attempt
 from leaderjob.execution.guarded import Cause, Exit, StartFailed
+from leaderjob.execution.messages import WORKER, read
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.run import Outcome
 from tests.support import marked
@@ -109,7 +110,7 @@ async def test_a_request_that_comes_after_its_time_starts_nothing(tmp_path: Path
         "the term could not be trusted any more: no worker was started",
     )
     assert message["kind"] == "late"
-    assert judge(EXITED, Heard(message), timeout_s=None).outcome is Outcome.ABANDONED
+    assert judge(EXITED, Heard(read(WORKER, message)), timeout_s=None).outcome is Outcome.ABANDONED
     assert not (tmp_path / "started").exists()
 
 

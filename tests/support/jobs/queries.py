@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from leaderjob import JobContext, job
+from leaderjob import BadQuery, JobContext, job
 
 
 @job
@@ -31,11 +31,19 @@ def open_text(directory: Path) -> Callable[..., Any]:
             "stdin": sys.stdin.read,
             "crash": lambda: os._exit(9),
             "crash once": lambda: _crash_once(Path(path)),
-            "wrong": lambda: _raise(ValueError("there is no such field: 'colour'")),
+            "wrong": lambda: _raise(BadQuery("there is no such field: 'colour'")),
             "fail": lambda: _raise(OSError("the disk is gone")),
             "object": object,
             "huge": lambda: "x" * (5 << 20),
             "large": lambda: "x" * (3 << 20),
+            "null": lambda: None,
+            "value error": lambda: int("no number"),
+            "type error": lambda: len(5),  # type: ignore[arg-type]
+            "exit": sys.exit,
+            "fork": _fork,
+            "limit": lambda: "é" * ((4 << 20) // 2 - 1),
+            "above": lambda: "é" * ((4 << 20) // 2),
+            "small numbers": lambda: [1e-05] * 699_050,
             "wait": lambda: _wait_for(Path(path)),
             "hang": lambda: time.sleep(1000),
         }
@@ -46,6 +54,13 @@ def open_text(directory: Path) -> Callable[..., Any]:
 
 @job
 def answers_nothing(ctx: JobContext) -> None: ...
+
+
+def _fork() -> Any:
+    pid = os.fork()
+    if pid == 0:
+        return "from the child"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _raise(error: Exception) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from leaderjob import JobContext, job
+from leaderjob import BadQuery, JobContext, job
 
 
 @job
@@ -28,7 +28,7 @@ def open_files(directory: Path) -> Callable[..., Any]:
 
     def answer(number: int) -> dict[str, Any]:
         if not 0 <= number < len(lines):
-            raise ValueError(f"number is {number}, and there are {len(lines)} files")
+            raise BadQuery(f"number is {number}, and there are {len(lines)} files")
         return {"line": lines[number], "pid": os.getpid(), "directory": str(directory)}
 
     return answer
