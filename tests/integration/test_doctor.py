@@ -41,11 +41,13 @@ def test_where_all_is_well_it_says_so_and_leaves_no_trace(own_etcd: EmbeddedEtcd
         "--etcd", own_etcd.endpoint, "--jobs", _JOBS, "--state-dir", str(state), cwd=tmp_path
     )
     assert code == 0
-    assert {verdict for verdict, _ in found.values()} == {"ok"}, found
+    # Of releases that lose data, it warns.
+    release = found.pop(f"etcd at {own_etcd.endpoint}")
+    assert [one for one in found.items() if one[1][0] != "ok"] == []
     assert found["jobs"] == ("ok", "value, files")
     assert found["permissions"] == ("ok", "may read and write below /leaderjob/default/")
     assert found[f"clock against {own_etcd.endpoint}"] == ("ok", "less than 2 s apart")
-    assert "database" in found[f"etcd at {own_etcd.endpoint}"][1]
+    assert "database" in release[1]
     assert revision(own_etcd) == before
     assert not state.exists()
 
