@@ -40,6 +40,7 @@ from leaderjob.leading import Leading
 from leaderjob.listening import Listening, join, plan_http, plan_listening
 from leaderjob.model.ids import new_incarnation
 from leaderjob.model.member import Member, Priority, Role
+from leaderjob.model.schema import READS_SCHEMA
 from leaderjob.modules import current_directory
 from leaderjob.monitors import monitors_of
 from leaderjob.probes import Probes
@@ -379,6 +380,7 @@ def _member(settings: Settings, incarnation: str, addresses: dict[str, str]) -> 
         started=utcnow(),
         addresses=addresses,
         priority=Priority(settings.replica.priority),
+        reads_schema=READS_SCHEMA,
     )
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from leaderjob.clock import utcnow
 from leaderjob.cluster.rank import why_worse
+from leaderjob.cluster.schema import why_not_lead
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
 from leaderjob.etcd.lease import time_to_live
@@ -126,6 +127,8 @@ class Client:
             "next": _next_in_line(view, leader),
             "members": [member_facts(view, replica) for replica in sorted(view.members)],
             "jobs": [job_facts(view, job) for job in sorted(view.specs)],
+            "schema_problem": why_not_lead(view),
+            "newer": {key: found.reason for key, found in sorted(view.newer.items())},
             "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
             "etcd": _etcd_facts(health),
         }

@@ -12,6 +12,12 @@ from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwr
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.queue import campaign_and_let_pass
+from leaderjob.cluster.schema import (
+    only_serve,
+    until_schema_is_read,
+    until_schema_is_too_new,
+    why_not_lead,
+)
 from leaderjob.engine.definition import Assignment
 from leaderjob.engine.office import Limits, Office
 from leaderjob.engine.stepdown import StepDown, SteppedDown
@@ -29,6 +35,7 @@ from leaderjob.etcd import (
 from leaderjob.execution.attestation import Attestation, attestation
 from leaderjob.model.history import History
 from leaderjob.model.member import Candidate, Priority, Role
+from leaderjob.model.schema import READS_SCHEMA
 from leaderjob.recipes import (
     CampaignLost,
     Election,
@@ -42,6 +49,7 @@ from leaderjob.recipes import (
 from leaderjob.records.feed import Feed
 from leaderjob.records.fenced import FencedWriter
 from leaderjob.records.keys import Keys
+from leaderjob.records.stored import NewerRecord
 from leaderjob.records.view import View
 from leaderjob.results.activation import Activation
 from leaderjob.results.errors import ArtifactDamaged, RecordDamaged
@@ -187,6 +195,10 @@ class Leading:
                 emit(Events.STORE_WENT_BACK, reason=question)
                 await self._beside(session, question.history, session.wait_lost())
                 return
+            except NewerRecord as newer:
+                emit(Events.RECORD_NEWER, key=self._keys.history, reason=newer)
+                await only_serve(self._feed, self._membership, session, self._keys.history)
+                return
             except StateUnwritable:
                 # Its disk takes nothing. The connection knows the store as well, so it may stay a member of it.
                 if self._history is None or await self._fitness.problem() is None:
@@ -241,7 +253,21 @@ class Leading:
             await session.wait_lost()
             return
         await self._until_fit(session)
-        await self._campaign_and_lead(session, history)
+        await until_schema_is_read(self._feed, session)
+        watching = asyncio.ensure_future(self._leave_with_the_schema(session))
+        try:
+            await self._campaign_and_lead(session, history)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _leave_with_the_schema(self, session: Session) -> None:
+        """Give up office, or the place in the queue, when the keys get a layout that this release does not read."""
+        problem = await until_schema_is_too_new(self._feed)
+        if self._stepdown is not None:
+            self._stepdown.ask(problem)
+        else:
+            session.lose(problem)
 
     async def _until_fit(self, session: Session) -> None:
         """:raises SessionLost: it is no member any more, and needs a session to be one again."""
@@ -278,6 +304,7 @@ class Leading:
             addresses=member.addresses,
             since=utcnow(),
             margin_s=session.margin_s,
+            reads_schema=READS_SCHEMA,
         )
         election = Election.below(self._etcd, self._keys.election, token_floor=history.token_floor)
         fast = self._settings.election.takeover_fast
@@ -300,6 +327,9 @@ class Leading:
         try:
             self._membership.set(role=Role.LEADER)
             await see_all_before(self._feed, leadership, stepdown)
+            if (problem := why_not_lead(self._feed.view)) is not None:
+                stepdown.ask(problem)
+                return  # an earlier term has changed the keys since this candidate queued
             after_ms = (
                 None if leadership.free_at is None else round((boottime() - leadership.free_at) * 1000, 1)
             )

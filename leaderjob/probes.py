@@ -14,6 +14,7 @@ from typing import TypeVar
 from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.rank import count_jobs, name_some
+from leaderjob.cluster.schema import why_not_lead
 from leaderjob.leading import Leading
 from leaderjob.model.member import Member
 from leaderjob.recipes import Leadership
@@ -169,6 +170,11 @@ class Probes:
     def _snapshot(self) -> Snapshot:
         return state_of(self._feed.view, self._membership.member, self._leading.leadership)
 
+    def _notes(self) -> list[str]:
+        problem = why_not_lead(self._feed.view)
+        notes = notes_of(self._membership.member, self._unloaded)
+        return notes if problem is None else [*notes, problem]
+
     def _why_not_ready(self) -> list[str]:
         return why_not_ready(
             self._feed.view,
@@ -187,12 +193,12 @@ class Probes:
 
     def _readyz(self, request: Request) -> Reply:
         try:
-            reasons = self._loop.ask(self._why_not_ready)
+            reasons, notes = self._loop.ask(lambda: (self._why_not_ready(), self._notes()))
         except LoopStalled as stalled:
-            reasons = [str(stalled)]
+            reasons, notes = [str(stalled)], []
         if reasons:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(reasons))
-        return plain(HTTPStatus.OK, "\n".join(["ready", *notes_of(self._membership.member, self._unloaded)]))
+        return plain(HTTPStatus.OK, "\n".join(["ready", *notes]))
 
     def _metrics(self, request: Request) -> Reply:
         return Reply(HTTPStatus.OK, {"Content-Type": CONTENT_TYPE}, self.metrics.exposition())

@@ -77,6 +77,10 @@ def _print(found: dict[str, Any]) -> None:
             print_prose(warning, err=True, colour="red" if leads else "yellow")
         if member["unreachable_from"]:
             print_prose(f"warning: {_unreachable(member)}", err=True, colour="yellow")
+    if found["schema_problem"] is not None:
+        print_prose(f"warning: {found['schema_problem']}", err=True, colour="red")
+    for reason in found["newer"].values():
+        print_prose(f"warning: {reason}. A job that it belongs to waits", err=True, colour="yellow")
     for key, reason in found["quarantined"].items():
         print_prose(f"warning: {key} is quarantined: {reason}", err=True)
 

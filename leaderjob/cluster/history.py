@@ -23,7 +23,7 @@ from leaderjob.model.ids import new_incarnation
 from leaderjob.model.record import Record
 from leaderjob.offload import in_own_thread
 from leaderjob.records.keys import Keys, Kind
-from leaderjob.records.stored import CorruptRecord, decode
+from leaderjob.records.stored import CorruptRecord, NewerRecord, decode
 from leaderjob.telemetry.events import Events, emit
 
 Served = Callable[[], Mapping[str, tuple[str, int]]]
@@ -74,6 +74,7 @@ class HistoryCheck:
 
         :raises HistoryInQuestion: it is not the one that was seen before, or it is older.
         :raises StateUnwritable: it cannot be noted. :raises EtcdError: etcd does not answer.
+        :raises NewerRecord: a newer release wrote it.
         """
         seen = self._seen()
         history, revision = await self._read_or_make(seen)
@@ -119,8 +120,8 @@ class HistoryCheck:
                 continue
             try:
                 pointer = decode(Kind.POINTER, found).record
-            except CorruptRecord:
-                continue  # the leader quarantines it
+            except (CorruptRecord, NewerRecord):
+                continue  # the leader sees to it
             assert isinstance(pointer, Pointer)
             if pointer.sequence < sequence:
                 return f"the results of {job} are at sequence {pointer.sequence}, but {sequence} was served before"

@@ -17,7 +17,7 @@ from leaderjob.etcd import Delete, Etcd, KeyValue, created_at
 from leaderjob.etcd.lease import time_to_live
 from leaderjob.model.member import Candidate, Member
 from leaderjob.records.keys import Kind
-from leaderjob.records.stored import CorruptRecord, decode
+from leaderjob.records.stored import CorruptRecord, NewerRecord, decode
 from leaderjob.telemetry.events import Events, emit
 
 INCARNATIONS = "incarnations"
@@ -35,6 +35,17 @@ class DuplicateReplica(SettingsError):
         super().__init__(
             f"replica {other.replica!r} is already running on host {other.host} with pid {other.pid}, {how}: "
             "give this one another --id, or stop that one"
+        )
+
+
+class TakenByNewer(DuplicateReplica):
+    """A record with this id is there that only a newer release can read: whose it is cannot be told."""
+
+    def __init__(self, key: str, left_s: int, reason: str) -> None:
+        SettingsError.__init__(
+            self,
+            f"{reason}. Give this replica another --id; or, if that process is gone, start this one again once the "
+            f"lease of {key} has run out, in {left_s} s",
         )
 
 
@@ -130,7 +141,7 @@ class Identity:
 
     async def _doubted(self, found: KeyValue | None) -> Member | None:
         """Who else the record is of, where that process may live. :raises DuplicateReplica: it does, as it answers."""
-        other = self._other(found)
+        other = await self._other(found)
         if found is None or other is None:
             return None
         address = other.addresses.get("liveness", "")
@@ -138,12 +149,20 @@ class Identity:
             raise DuplicateReplica(other, f"and answers at {address}")
         return None if other.incarnation in self._gone or not found.lease else other
 
-    def _other(self, found: KeyValue | None) -> Member | None:
-        """Who else the record is of; None: of nobody, because it is ours, not there, or cannot be read."""
+    async def _other(self, found: KeyValue | None) -> Member | None:
+        """Who else the record is of; None: of nobody, because it is ours, not there, or cannot be read.
+
+        :raises TakenByNewer: of a newer release's replica, as long as its lease lives.
+        """
         if found is None:
             return None
         try:
             record = decode(Kind.MEMBER, found).record
         except CorruptRecord:
             return None
+        except NewerRecord as newer:
+            left_s = await time_to_live(self._etcd.connection, found.lease) if found.lease else None
+            if left_s is None:
+                return None
+            raise TakenByNewer(self._key, left_s, str(newer)) from newer
         return record if isinstance(record, Member) and record.incarnation != self._incarnation else None

@@ -5,8 +5,9 @@ import asyncio
 from leaderjob.client import Client
 from leaderjob.cluster.liveness import why_unreachable
 from leaderjob.cluster.reachability import REMEDY
+from leaderjob.cluster.schema import why_not_lead
 from leaderjob.connecting import etcd_certificates, etcd_user
-from leaderjob.doctor.verdict import Finding, ok, warning
+from leaderjob.doctor.verdict import Finding, ok, problem, warning
 from leaderjob.errors import LeaderjobError
 from leaderjob.model.member import Member
 from leaderjob.records.view import View
@@ -29,6 +30,11 @@ async def check_members(settings: EtcdSettings) -> list[Finding]:
             view = await client.view()
     except LeaderjobError:
         return []
+    problem_with_keys = why_not_lead(view)
+    if problem_with_keys is not None:
+        return [
+            problem("keys", problem_with_keys, "upgrade leaderjob here, or see what is under meta/schema")
+        ]
     members = [view.members[name].record for name in sorted(view.members)]
     return await asyncio.gather(*(_check(view, member) for member in members))
 

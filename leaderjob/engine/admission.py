@@ -72,7 +72,7 @@ class Admission:
                 absences=self._absences(),
             )
             self._arm(decision.next_fire)
-            wanted = self._timetable_at(decision.watermark, decision.next_fire)
+            wanted = self._timetable_at(decision.watermark, decision.next_fire, timetable.record)
             if wanted == timetable.record:
                 return None
             try:
@@ -112,7 +112,7 @@ class Admission:
             )
             start = max(due.watermark, now)
             decision = replace(due, watermark=start, next_fire=assignment.trigger.next_after(start))
-            wanted = _timetable(assignment.spec, start, decision.next_fire)
+            wanted = _timetable(assignment.spec, start, decision.next_fire, timetable.record)
             try:
                 self._timetable, admitted = await self._write(timetable, wanted, decision, now)
             except Conflict:
@@ -184,15 +184,17 @@ class Admission:
         )
         start = max(old.record.watermark, now)
         decision = Plan(start, self._trigger.next_after(start), admit=None, refused=refused)
-        wanted = self._timetable_at(decision.watermark, decision.next_fire)
+        wanted = self._timetable_at(decision.watermark, decision.next_fire, old.record)
         written, _ = await self._write(old, wanted, decision, now)
         return written
 
     def _absences(self) -> tuple[Absence, ...]:
         return absences(self._office.feed.view, self._spec.name, self._office.token)
 
-    def _timetable_at(self, watermark: datetime, next_fire: datetime | None) -> Timetable:
-        return _timetable(self._spec, watermark, next_fire)
+    def _timetable_at(
+        self, watermark: datetime, next_fire: datetime | None, before: Timetable | None = None
+    ) -> Timetable:
+        return _timetable(self._spec, watermark, next_fire, before)
 
     async def _read(self) -> Stored[Timetable] | None:
         found = await self._office.writer.read(self._key)
@@ -237,9 +239,13 @@ class Admission:
         )
 
 
-def _timetable(spec: JobSpec, watermark: datetime, next_fire: datetime | None) -> Timetable:
+def _timetable(
+    spec: JobSpec, watermark: datetime, next_fire: datetime | None, before: Timetable | None = None
+) -> Timetable:
+    """:param before: keeps what a newer release has added to it."""
     schedule, time_zone = _schedule_of(spec)
-    return Timetable(watermark=watermark, next_fire=next_fire, schedule=schedule, time_zone=time_zone)
+    fields = {"watermark": watermark, "next_fire": next_fire, "schedule": schedule, "time_zone": time_zone}
+    return Timetable.model_validate(fields) if before is None else before.model_copy(update=fields)
 
 
 def _schedule_of(one: JobSpec | Timetable) -> tuple[tuple[str, ...], str]:

@@ -11,6 +11,7 @@ from leaderjob.engine.artifact_directory import holds_results, make_empty, tidy
 from leaderjob.engine.definition import Assignment
 from leaderjob.engine.hold import hold, hold_after_own, unreaped
 from leaderjob.engine.leader_loss import abandon, settle
+from leaderjob.engine.newer import until_readable
 from leaderjob.engine.office import Office
 from leaderjob.engine.progress import ProgressWriter
 from leaderjob.engine.publication import publish
@@ -84,6 +85,7 @@ class Dispatch:
         ready = run
         while ready.record.outcome is None:
             await asyncio.sleep(ready.record.retry_pause_s(utcnow()))
+            await until_readable(self._office, self._spec.name)
             if self._office.stepdown.asked:
                 return ready.record
             try:

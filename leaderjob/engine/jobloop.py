@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 from leaderjob.clock import utcnow
 from leaderjob.engine.admission import Admission
 from leaderjob.engine.answers import consume, refuse
 from leaderjob.engine.definition import Assignment
 from leaderjob.engine.dispatch import Dispatch
+from leaderjob.engine.newer import until_readable, why_unreadable
 from leaderjob.engine.office import Office
 from leaderjob.errors import SettingsError
 from leaderjob.etcd import AmbiguousWrite, Put, absent, modified_at
@@ -17,7 +19,7 @@ from leaderjob.model.params import check_params
 from leaderjob.model.run import Cause, Run, State
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
-from leaderjob.records.stored import CorruptRecord, Stored, decode
+from leaderjob.records.stored import CorruptRecord, NewerRecord, Stored, decode
 from leaderjob.telemetry.events import Events, emit
 
 _ANNOUNCE_TRIES = 5
@@ -65,6 +67,7 @@ class JobLoop:
 
     async def run(self) -> None:
         """Until the term ends. :raises NotLeader: it has. :raises TermLost: it is no longer certain."""
+        await until_readable(self._office, self._spec.name)
         async with self._deciding:
             if self._wanted is not None:
                 self._admission = Admission(self._office, self._wanted)
@@ -93,6 +96,7 @@ class JobLoop:
             self._due.clear()
             if self._office.stepdown.asked:
                 continue  # what is due from now on is for the next term
+            await until_readable(self._office, self._spec.name)
             async with self._deciding:
                 for doubt in self._in_doubt.values():
                     raise doubt  # to begin anew: there may be a run that is not among the pending
@@ -149,6 +153,10 @@ class JobLoop:
         :raises AmbiguousWrite: nobody knows whether it was carried out: take it again. What it has admitted is carried
             out all the same.
         """
+        waits = why_unreadable(self._office.feed.view, self._spec.name)
+        if waits is not None:
+            await refuse(self._office, command, waits)
+            return
         try:
             async with asyncio.timeout(_READY_WITHIN_S):
                 await self._opened.wait()
@@ -208,7 +216,7 @@ class JobLoop:
             raise Conflict(f"command {command.record.id} was changed or withdrawn meanwhile")
         try:
             before = decode(Kind.RUN, found).record
-        except CorruptRecord:
+        except (CorruptRecord, NewerRecord):
             before = None
         if isinstance(before, Run) and (before.cause, before.params) == (Cause.TRIGGER, run.params):
             await consume(self._office, command, accepted=True, outcome=f"run {run.id} was admitted before")
@@ -233,10 +241,13 @@ class JobLoop:
         return None
 
     async def _announce(self) -> int:
-        """Write the definition in force; returns the revision."""
+        """Write the definition in force; returns the revision. :raises NewerRecord: a newer release has written one."""
         key = self._office.keys.spec(self._spec.name)
         for _ in range(_ANNOUNCE_TRIES):
             found = await self._office.writer.read(key)
+            if found is not None:
+                with suppress(CorruptRecord):  # ours is the definition in force
+                    decode(Kind.SPEC, found)
             try:
                 return await self._office.writer.commit(
                     [modified_at(key, found.mod_revision if found else 0)], [Put(key, self._spec.to_bytes())]

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from leaderjob.clock import utcnow
+from leaderjob.engine.newer import check_readable
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, absent, modified_at
 from leaderjob.model.artifact import Pointer, Staged, Version
@@ -85,6 +86,7 @@ def _check_result(result: Any) -> None:
 
 async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any) -> Run:
     keys, job = office.keys, run.record.job
+    check_readable(office, job)
     found = await office.writer.read(keys.pointer(job))
     before = decode(Kind.POINTER, found).record if found else None
     assert before is None or isinstance(before, Pointer)

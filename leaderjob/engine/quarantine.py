@@ -11,6 +11,7 @@ from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, modified_at
 from leaderjob.model.artifact import Pointer
 from leaderjob.model.job import JobSpec
+from leaderjob.model.schema import READS_SCHEMA, Schema
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.view import Quarantined, View
@@ -56,6 +57,8 @@ async def _move_aside(office: Office, specs: Mapping[str, JobSpec], key: str, fo
 def _repair(office: Office, specs: Mapping[str, JobSpec], found: Quarantined) -> bytes | None:
     if found.place.kind is Kind.HISTORY:
         return office.history.to_bytes()
+    if found.place.kind is Kind.SCHEMA:
+        return Schema(number=READS_SCHEMA).to_bytes()  # another one could not be led on
     if found.place.kind is Kind.SPEC:
         spec = specs.get(found.place.names[0])
         return spec.to_bytes() if spec is not None else None

@@ -37,16 +37,22 @@ async def retain(office: Office) -> None:
             # One of them may have changed meanwhile: this batch is looked at again next time.
             with suppress(Conflict):
                 await office.writer.commit(compares, [Delete(stored.key) for stored in batch])
-        kept = office.feed.view.run_names
-        await asyncio.to_thread(remove_old_logs, office.work_dir, kept)
+        view = office.feed.view
+        held = {found.place.job for found in view.newer.values()}
+        await asyncio.to_thread(remove_old_logs, office.work_dir, view.run_names, held)
         await asyncio.sleep(_EVERY_S)
 
 
 async def _stale_records(office: Office) -> list[Stored[Any]]:
-    """What may go by now. The event loop turns after each job: there may be a hundred thousand records."""
+    """What may go by now; a job that waits for a newer release keeps all it has.
+
+    The event loop turns after each job: there may be a hundred thousand records.
+    """
     view, limits = office.feed.view, office.limits
     stale: list[Stored[Any]] = [*_done_commands(view), *settled_notes(view, office.token)]
     for job in view.specs:
+        if view.newer_of(job):
+            continue
         stale.extend(stale_runs(view.runs(job), keep=limits.keep_runs, keep_skipped=limits.keep_skipped))
         stale.extend(_former_versions(view, job, limits.keep_versions))
         stale.extend(staged for staged in view.staged(job) if _is_over(view, staged.record))
@@ -94,13 +100,17 @@ def _is_over(view: View, staged: Staged) -> bool:
     return run is not None and run.record.state is State.DONE
 
 
-def remove_old_logs(work_dir: Path, kept: Set[tuple[str, ...]]) -> None:
+def remove_old_logs(work_dir: Path, kept: Set[tuple[str, ...]], held: Set[str | None] = frozenset()) -> None:
     """The directory of an attempt goes with the record of its run.
 
     A young one stays in any case: the view may not show its run yet.
+
+    :param held: jobs of which some record cannot be read: all of theirs stay.
     """
     too_young = time.time() - _YOUNG_S
     for job_dir in _entries(work_dir):
+        if job_dir.name in held:
+            continue
         for attempt_dir in _entries(job_dir):
             run = attempt_dir.name.rpartition("-")[0]
             with suppress(OSError):

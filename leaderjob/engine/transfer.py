@@ -55,6 +55,8 @@ async def make_next(office: Office, to: str) -> str | None:
     if obstacle is not None:
         return obstacle
     key = office.keys.transfer
+    if key in office.feed.view.newer:
+        return f"only a newer release can read {key}: let a replica of that release lead, or remove the key"
     found = await office.writer.read(key)
     asked = Transfer(to=to, token=office.token)
     await office.writer.commit(

@@ -47,7 +47,7 @@ class Member(Record):
     An observer never stands for election; who is not preferred hands office over to one who is.
     ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``. ``unreachable`` has the members
     that this one cannot reach at their liveness addresses, and these. ``lacks`` is None until the jobs have been counted,
-    and for a release that does not count them.
+    and for a release that does not count them. ``reads_schema`` is the newest layout of keys that its release reads.
     """
 
     replica: Name
@@ -62,13 +62,14 @@ class Member(Record):
     holds: dict[str, Holding] = {}
     unreachable: dict[str, str] = {}
     lacks: Lacks | None = None
+    reads_schema: int = 1
 
 
 class Candidate(Record):
     """``election/<lease hex>``: who stands for election; the lowest create revision leads.
 
     ``leading_since`` is proclaimed by the winner: from then on it acts as the leader. ``margin_s`` is how much
-    earlier than its lease its trust in itself ends.
+    earlier than its lease its trust in itself ends. ``reads_schema`` is that of :class:`Member`.
     """
 
     replica: Name
@@ -77,3 +78,4 @@ class Candidate(Record):
     since: datetime
     leading_since: datetime | None = None
     margin_s: float | None = None
+    reads_schema: int = 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from leaderjob.etcd import Batch, Etcd, EtcdError, Event, follow
 from leaderjob.model.record import Record
 from leaderjob.records.keys import Keys, Kind, Place
-from leaderjob.records.stored import CorruptRecord, Stored, decode
+from leaderjob.records.stored import CorruptRecord, NewerRecord, Stored, decode
 from leaderjob.records.view import Quarantined, View
 from leaderjob.telemetry.events import Events, emit
 
@@ -99,8 +99,8 @@ def _decode(keys: Keys, event: Event) -> _Found:
         return place, None
     try:
         return place, decode(place.kind, event.now)
-    except CorruptRecord as corrupt:
-        return place, Quarantined(event.now, place, str(corrupt))
+    except (CorruptRecord, NewerRecord) as error:
+        return place, Quarantined(event.now, place, str(error), newer=isinstance(error, NewerRecord))
 
 
 def _apply_one(view: View, keys: Keys, event: Event, found: _Found) -> Change | None:
@@ -113,14 +113,23 @@ def _apply_one(view: View, keys: Keys, event: Event, found: _Found) -> Change | 
         return None
     place, now = found
     view.quarantined.pop(event.key, None)
+    view.newer.pop(event.key, None)
     if isinstance(now, Quarantined):
-        view.quarantined[event.key] = now
-        foreign = place.kind is Kind.CANDIDATE
-        emit(Events.FOREIGN_CANDIDATE if foreign else Events.RECORD_QUARANTINED, reason=now.reason)
+        (view.newer if now.newer else view.quarantined)[event.key] = now
+        _tell_unreadable(now)
         now = None
     before = view.get(place.kind, *place.names)
     view.set(place, now)
     return Change(place, before, now, event.revision) if before or now else None
+
+
+def _tell_unreadable(found: Quarantined) -> None:
+    if found.newer:
+        emit(Events.RECORD_NEWER, key=found.kv.key, reason=found.reason)
+    elif found.place.kind is Kind.CANDIDATE:
+        emit(Events.FOREIGN_CANDIDATE, reason=found.reason)
+    else:
+        emit(Events.RECORD_QUARANTINED, reason=found.reason)
 
 
 class Feed:

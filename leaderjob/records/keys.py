@@ -13,6 +13,7 @@ from leaderjob.model.lacking import Lacking
 from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
 from leaderjob.model.run import Progress, Run
+from leaderjob.model.schema import Schema
 from leaderjob.model.transfer import Transfer
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
@@ -38,6 +39,7 @@ class Kind(Enum):
     COMMAND = (rf"commands/(?P<id>{_NAME})", Command)
     LACKING = (r"lacking/(?P<token>[0-9]+)", Lacking)
     HISTORY = (r"meta/history", History)
+    SCHEMA = (r"meta/schema", Schema)
     TRANSFER = (r"meta/transfer", Transfer)
 
     def __init__(self, pattern: str, record: type[Record]) -> None:
@@ -103,6 +105,10 @@ class Keys:
     @property
     def history(self) -> str:
         return f"{self.root}meta/history"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.root}meta/schema"
 
     @property
     def transfer(self) -> str:

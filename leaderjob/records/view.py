@@ -12,6 +12,7 @@ from leaderjob.model.job import JobSpec, Timetable
 from leaderjob.model.member import Candidate, Member
 from leaderjob.model.record import Record
 from leaderjob.model.run import Progress, Run, State
+from leaderjob.model.schema import Schema
 from leaderjob.model.transfer import Transfer
 from leaderjob.records.keys import Kind, Place
 from leaderjob.records.stored import Stored
@@ -23,11 +24,12 @@ _SEVERAL_OF_A_JOB = (Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.VERSION)
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A value that cannot be read, and why."""
+    """A value that cannot be read, and why. :param newer: a newer release can read it."""
 
     kv: KeyValue
     place: Place
     reason: str
+    newer: bool = False
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class View:
     )
     candidates: dict[str, KeyValue] = field(default_factory=dict)
     quarantined: dict[str, Quarantined] = field(default_factory=dict)
+    newer: dict[str, Quarantined] = field(default_factory=dict)
+    """What only a newer release can read: left alone, and not acted on."""
     definitions_changed: int = 0
     """How often a definition was written or deleted: tells readers whether to look at all of them again."""
     _by_job: dict[Kind, dict[str, dict[tuple[str, ...], Stored[Any]]]] = field(
@@ -66,6 +70,14 @@ class View:
         if kind is Kind.RUN:
             over = stored is None or stored.record.state is State.DONE
             _replace_by_job(self._unfinished, names, None if over else stored)
+
+    def newer_of(self, job: str) -> list[Quarantined]:
+        """The records of a job that only a newer release can read, apart from progress, which nothing depends on."""
+        return [
+            found
+            for found in self.newer.values()
+            if found.place.job == job and found.place.kind is not Kind.PROGRESS
+        ]
 
     @property
     def leader_key(self) -> KeyValue | None:
@@ -125,6 +137,9 @@ class View:
     def staged(self, job: str | None = None) -> list[Stored[Staged]]:
         """What is staged of one job, or of all."""
         return self._all(Kind.STAGED, Staged) if job is None else self._of(Kind.STAGED, job)
+
+    def schema(self) -> Stored[Schema] | None:
+        return self.get(Kind.SCHEMA)
 
     def history(self) -> Stored[History] | None:
         return self.get(Kind.HISTORY)

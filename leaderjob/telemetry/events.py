@@ -166,6 +166,22 @@ class Events(Enum):
         "part",
     )
     RECORD_QUARANTINED = (logging.WARNING, "a value under our prefix cannot be read; it is left out")
+    RECORD_NEWER = (
+        logging.WARNING,
+        "only a newer release can read a value under our prefix: it is left alone and not acted on, and a job that it "
+        "belongs to waits",
+        "key reason",
+    )
+    JOB_WAITS_FOR_NEWER = (
+        logging.WARNING,
+        "a job does nothing while records of it are there that only a newer release can read: which ones",
+        "job term keys",
+    )
+    SCHEMA_TOO_NEW = (
+        logging.ERROR,
+        "the keys have a layout that this release does not read: the replica serves, but does not lead",
+        "reason",
+    )
     COMMAND_REFUSED = (logging.WARNING, "a command was refused: why", "term reason")
     HOLDING_BACK = (
         logging.INFO,

@@ -26,6 +26,7 @@ def test_every_key_that_is_made_is_located_with_its_names(job: str, run: str, nu
         KEYS.version(job, number): Place(Kind.VERSION, (job, str(number))),
         KEYS.command(run): Place(Kind.COMMAND, (run,)),
         KEYS.history: Place(Kind.HISTORY, ()),
+        KEYS.schema: Place(Kind.SCHEMA, ()),
         KEYS.transfer: Place(Kind.TRANSFER, ()),
         KEYS.lacking(number): Place(Kind.LACKING, (str(number),)),
         f"{KEYS.election}{number:x}": Place(Kind.CANDIDATE, (f"{number:x}",)),

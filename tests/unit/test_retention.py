@@ -107,3 +107,9 @@ def test_unfinished_run_stays_and_takes_no_place() -> None:
 def test_nothing_goes_while_there_are_few() -> None:
     runs = [run(0, Outcome.SKIPPED), run(1, Outcome.SUCCEEDED), run(2, Outcome.FAILED)]
     assert stale_runs(runs, keep=2, keep_skipped=1) == []
+
+
+def test_the_directories_of_a_job_stay_while_some_record_of_it_cannot_be_read(tmp_path: Path) -> None:
+    waiting, other = attempt(tmp_path, "index", "a-run-1"), attempt(tmp_path, "report", "a-run-1")
+    remove_old_logs(tmp_path, set(), {"index"})
+    assert (waiting.exists(), other.exists()) == (True, False)
