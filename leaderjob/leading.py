@@ -344,7 +344,7 @@ class Leading:
             with suppress(EtcdError):
                 await election.resign(leadership, stepdown.reason or "resigned")
             # Not before: whoever is next waits for the one write, and not for the other.
-            self._membership.set(role=Role.FOLLOWER)
+            self._membership.set(role=Role.FOLLOWER, draining=False)
             emit(Events.TERM_ENDED, term=leadership.term.token, reason=leadership.reason)
 
     def _office(self, leadership: Leadership, history: History, alarm: Alarm, stepdown: StepDown) -> Office:
@@ -374,6 +374,7 @@ class Leading:
                 remove_after_s=results.remove_after,
             ),
             all_loaded=self._all_loaded,
+            draining=lambda: self._membership.set(draining=True),
         )
 
     def _attestation(self) -> AbstractContextManager[Attestation | None]:

@@ -180,4 +180,9 @@ def _unreachable(member: dict[str, Any]) -> str:
 
 def _role(member: dict[str, Any]) -> str:
     priority = member["priority"]
-    return str(member["role"]) + (f", {priority}" if priority != "ordinary" else "")
+    words = [
+        member["role"],
+        "draining" if member["draining"] else "",
+        priority if priority != "ordinary" else "",
+    ]
+    return ", ".join(word for word in words if word)

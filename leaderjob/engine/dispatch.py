@@ -42,6 +42,7 @@ from leaderjob.results.errors import NotEnoughSpace, TooLarge, Unpublishable
 from leaderjob.telemetry.trace import Trace
 
 _HAND_OVER_TIMEOUT_S = 2.0
+_BEGUN_AGAIN = "the leader stopped it, to begin again with the job"
 
 
 class Dispatch:
@@ -282,11 +283,14 @@ class Dispatch:
         """
         if not self._office.leadership.trusted:
             return
+        stepdown = self._office.stepdown
+        reason = f"the leader stepped down: {stepdown.reason}" if stepdown.asked else _BEGUN_AGAIN
         ended = run.record.end_attempt(
             Outcome.ABANDONED,
             now=utcnow(),
-            reason="the leader stopped it, to step down or to begin again with the job",
+            reason=reason,
             workers_gone=self._workers_gone,
+            handed_over=stepdown.asked,
         )
         with suppress(LeaderjobError, TimeoutError):
             async with asyncio.timeout(_HAND_OVER_TIMEOUT_S):

@@ -31,14 +31,15 @@ def abandon(run: Run, policy: Policy, reason: str, *, now: datetime, workers_gon
 
 def restart_or_abandon(run: Run, policy: Policy, *, now: datetime) -> Run:
     """The run, ended if the job does not allow another start after the attempts that were abandoned."""
-    if not run.leader_losses:
-        return run
-    reasons = [each.reason for each in run.attempts if each.outcome is Outcome.ABANDONED]
-    reason = reasons[-1] if reasons else "its leader was lost"
-    if policy.on_leader_loss is OnLeaderLoss.ABANDON:
-        reason = f"{reason}, and the job asks for at most one start"
+    lost = [
+        each.reason for each in run.attempts if each.outcome is Outcome.ABANDONED and not each.handed_over
+    ]
+    handed_over = [each.reason for each in run.attempts if each.handed_over]
+    if policy.on_leader_loss is OnLeaderLoss.ABANDON and (lost or handed_over):
+        reason = f"{(lost or handed_over)[-1]}, and the job asks for at most one start"
     elif run.leader_losses > policy.max_leader_losses:
-        reason = f"abandoned {run.leader_losses} times, more than the job allows; the last time {reason}"
+        last = lost[-1] if lost else "its leader was lost"
+        reason = f"abandoned {run.leader_losses} times, more than the job allows; the last time {last}"
     else:
         return run
     return run.finish(Outcome.ABANDONED, now=now, reason=reason)

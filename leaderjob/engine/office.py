@@ -46,6 +46,7 @@ class Office:
     :param previous: the directory of a job's active version on this replica, if there is one.
     :param all_loaded: whether every module of this replica loaded.
     :param attestation: opens where the guard of an attempt attests.
+    :param draining: called when the term steps down with work under way.
     """
 
     replica: str
@@ -63,6 +64,7 @@ class Office:
     attestation: Callable[[], AbstractContextManager[Attestation | None]]
     limits: Limits
     all_loaded: Callable[[], bool] = lambda: False
+    draining: Callable[[], None] = lambda: None
 
     @property
     def token(self) -> int:

@@ -1,7 +1,7 @@
 """Giving up office in order: nothing new is begun, what runs may end or is handed over, and then the term is over."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
@@ -55,11 +55,21 @@ async def all_idle(parts: Collection[Busy]) -> None:
 
 
 async def step_down_when_asked(
-    stepdown: StepDown, parts: Collection[Busy], *, term: int, drain_s: float
+    stepdown: StepDown,
+    parts: Collection[Busy],
+    *,
+    term: int,
+    drain_s: float,
+    draining: Callable[[], None] = lambda: None,
 ) -> None:
-    """:raises SteppedDown: it was asked, and what was under way has ended, or had ``drain_s`` to do so."""
+    """:param draining: called if there is work under way when it is asked.
+
+    :raises SteppedDown: it was asked, and what was under way has ended, or had ``drain_s`` to do so.
+    """
     reason = await stepdown.wait()
     emit(Events.STEPPING_DOWN, term=term, reason=reason)
+    if any(part.busy for part in parts):
+        draining()
     with suppress(TimeoutError):
         async with asyncio.timeout(drain_s):
             await all_idle(parts)

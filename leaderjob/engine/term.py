@@ -33,7 +33,11 @@ async def serve_term(office: Office, assignments: Mapping[str, Assignment]) -> N
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_with_the_term(office), name="term: trust deadline")
         stepping_down = step_down_when_asked(
-            office.stepdown, loops.values(), term=office.token, drain_s=office.limits.drain_s
+            office.stepdown,
+            loops.values(),
+            term=office.token,
+            drain_s=office.limits.drain_s,
+            draining=office.draining,
         )
         group.create_task(stepping_down, name="term: stepping down")
         group.create_task(_sound_fires(office, loops), name="term: fires")

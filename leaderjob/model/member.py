@@ -48,6 +48,7 @@ class Member(Record):
     ``addresses`` maps a protocol (``grpc``, ``http``, ``liveness``) to ``HOST:PORT``. ``unreachable`` has the members
     that this one cannot reach at their liveness addresses, and these. ``lacks`` is None until the jobs have been counted,
     and for a release that does not count them. ``reads_schema`` is the newest layout of keys that its release reads.
+    ``draining``: it leads, is to give up office, and lets what is under way end.
     """
 
     replica: Name
@@ -63,6 +64,7 @@ class Member(Record):
     unreachable: dict[str, str] = {}
     lacks: Lacks | None = None
     reads_schema: int = 1
+    draining: bool = False
 
 
 class Candidate(Record):

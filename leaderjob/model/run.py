@@ -57,6 +57,7 @@ class Attempt(Record):
 
     ``ttl_s`` is that of the term: how long a successor has to wait before the worker is surely dead,
     unless ``workers_gone`` says so, or the guard does: it listens at ``guard`` (``HOST:PORT``), and knows ``nonce``.
+    ``handed_over`` says that its leader stopped it to give up office in order.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Attempt(Record):
     outcome: Outcome | None = None
     reason: str | None = None
     workers_gone: bool = False
+    handed_over: bool = False
     guard: str | None = None
     nonce: str | None = None
 
@@ -141,7 +143,8 @@ class Run(Record):
 
     @property
     def leader_losses(self) -> int:
-        """How many attempts were abandoned: the leader was lost, could not be trusted any more, or could not go on."""
+        """How many attempts were abandoned because the leader was lost, could not be trusted any more, or could not go
+        on. One that a leader handed over in order is no loss."""
         return (self.omitted.lost if self.omitted else 0) + sum(map(_is_lost, self.attempts))
 
     def begin(
@@ -178,7 +181,13 @@ class Run(Record):
         return self.model_copy(update={"retry_at": last.ended + timedelta(seconds=pause_s)})
 
     def end_attempt(
-        self, outcome: Outcome, *, now: datetime, reason: str | None = None, workers_gone: bool = True
+        self,
+        outcome: Outcome,
+        *,
+        now: datetime,
+        reason: str | None = None,
+        workers_gone: bool = True,
+        handed_over: bool = False,
     ) -> "Run":
         """The latest attempt is over; the run is not: another attempt may follow."""
         last = self.attempt
@@ -190,6 +199,7 @@ class Run(Record):
                 "outcome": outcome,
                 "reason": None if reason is None else printable(reason),
                 "workers_gone": workers_gone,
+                "handed_over": handed_over,
             }
         )
         return self._with_attempts((*self.attempts[:-1], ended))
@@ -242,7 +252,7 @@ def _is_failed(attempt: Attempt) -> bool:
 
 
 def _is_lost(attempt: Attempt) -> bool:
-    return attempt.outcome is Outcome.ABANDONED
+    return attempt.outcome is Outcome.ABANDONED and not attempt.handed_over
 
 
 def _brief(attempt: Attempt) -> Attempt:

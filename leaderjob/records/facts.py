@@ -21,6 +21,7 @@ def member_facts(view: View, replica: str) -> dict[str, Any]:
         "started": stamp(member.started),
         "addresses": member.addresses,
         "unreachable_from": view.who_cannot_reach(member),
+        "draining": member.draining,
         "reads_schema": member.reads_schema,
         "lacks": {"count": member.lacks.count, "jobs": list(member.lacks.jobs)} if member.lacks else None,
         "versions": {
