@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from leaderjob.clock import boottime, utcnow
 from leaderjob.cluster.fitness import Fitness
-from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable
+from leaderjob.cluster.history import HistoryCheck, HistoryInQuestion, StateUnwritable, shows_another
 from leaderjob.cluster.liveness import witness
 from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.queue import campaign_and_let_pass
@@ -50,7 +50,6 @@ from leaderjob.records.feed import Feed
 from leaderjob.records.fenced import FencedWriter
 from leaderjob.records.keys import Keys
 from leaderjob.records.stored import NewerRecord
-from leaderjob.records.view import View
 from leaderjob.results.activation import Activation
 from leaderjob.results.errors import ArtifactDamaged, RecordDamaged
 from leaderjob.results.store import Store
@@ -214,7 +213,7 @@ class Leading:
 
     async def _beside(self, session: Session, history: History, work: Coroutine[Any, Any, Any]) -> None:
         """Do ``work``; beside it, be a member, and see to it that the history stays the one that it is."""
-        if _shows_another(self._feed.view, history):
+        if shows_another(self._feed.view, history):
             # It may wait for revisions that the store has lost, and hear nothing.
             await self._feed.read_again()
         async with asyncio.TaskGroup() as group:
@@ -232,7 +231,7 @@ class Leading:
 
     async def _lose_with_the_history(self, session: Session, history: History) -> None:
         """End the session when somebody doubts the store, or accepts it as it is."""
-        await self._feed.until(lambda view: _shows_another(view, history))
+        await self._feed.until(lambda view: shows_another(view, history))
         session.lose("the record of the store's history has changed")
 
     async def _keep_noting(self) -> None:
@@ -388,15 +387,6 @@ class Leading:
             emit(Events.SERVING_FAILED, job=job, reason=damaged)
             return None
         return active.path if active else None
-
-
-def _shows_another(view: View, history: History) -> bool:
-    """Whether another history began, or whether this one is in question is not as it was."""
-    found = view.history()
-    if found is None:
-        return False
-    shown = found.record
-    return (shown.id, shown.suspicion is None) != (history.id, history.suspicion is None)
 
 
 def _first(group: BaseExceptionGroup[ErrorT]) -> ErrorT:

@@ -24,6 +24,7 @@ from leaderjob.model.record import Record
 from leaderjob.offload import in_own_thread
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.stored import CorruptRecord, NewerRecord, decode
+from leaderjob.records.view import View
 from leaderjob.telemetry.events import Events, emit
 
 Served = Callable[[], Mapping[str, tuple[str, int]]]
@@ -239,3 +240,12 @@ def _explain(suspicion: Suspicion) -> str:
         "Leading on it could repeat fencing tokens, so nobody stands for election, and each replica serves what "
         "it has. If the store shall be used as it is, run 'leaderjob accept-restore'"
     )
+
+
+def shows_another(view: View, history: History) -> bool:
+    """Whether another history began, or whether this one is in question is not as it was."""
+    found = view.history()
+    if found is None:
+        return False
+    shown = found.record
+    return (shown.id, shown.suspicion is None) != (history.id, history.suspicion is None)

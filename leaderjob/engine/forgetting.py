@@ -11,6 +11,7 @@ from typing import Any
 from leaderjob.clock import utcnow
 from leaderjob.cluster.rank import has_job
 from leaderjob.engine.answers import refuse
+from leaderjob.engine.newer import why_unreadable
 from leaderjob.engine.office import Office
 from leaderjob.engine.removal import end_unfinished, mark_removed, workers_may_live
 from leaderjob.etcd import Compare, Delete, Op, Put, modified_at
@@ -34,7 +35,7 @@ async def forget_job(office: Office, own: Collection[str], command: Stored[Comma
     """
     job = command.record.job or ""
     view = office.feed.view
-    obstacle = _why_not(office, own, job)
+    obstacle = why_unreadable(view, job) or _why_not(office, own, job)
     if obstacle is not None:
         await refuse(office, command, obstacle)
         return

@@ -57,7 +57,7 @@ class Removal:
                 if now - since >= office.limits.remove_after_s:
                     await mark_removed(office, job)
         for (job,), stored in list(view.records[Kind.SPEC].items()):
-            if stored.record.removed is not None and job not in self._own:
+            if stored.record.removed is not None and job not in self._own and not view.newer_of(job):
                 with suppress(Conflict):  # changed meanwhile: the next look sees what it is now
                     await self._go_on(stored)
 
@@ -75,6 +75,8 @@ class Removal:
 
 def is_absent(view: View, leader: str, job: str) -> bool:
     """Whether it is known of every live member but the leader that it does not have the job."""
+    if view.newer_of(job) or any(found.place.kind is Kind.MEMBER for found in view.newer.values()):
+        return False  # only a newer release knows
     return all(has_job(view, replica, job) is False for replica in view.members if replica != leader)
 
 

@@ -121,6 +121,23 @@ async def test_a_job_that_may_come_back_is_not_removed(
         assert not is_removed(seat.feed.view)
 
 
+@pytest.mark.parametrize("newer", ["members/r9", "runs/old/later", "results/old/current"])
+async def test_a_job_of_which_a_newer_release_may_know_more_is_not_removed(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, newer: str
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        await put(seat, {seat.keys.spec("old"): SPEC})
+        key = seat.keys.root + newer
+        revision = await seat.outside.put(key, b'{"v":99}')
+        await seat.feed.until(lambda view: view.revision >= revision)
+        await removal(seat).look()
+        assert not is_removed(seat.feed.view)
+        await seat.outside.delete(key)
+        await seat.feed.until(lambda view: not view.newer)
+        await removal(seat).look()
+        await seat.feed.until(is_removed)
+
+
 async def test_the_runs_of_a_removed_job_wait_until_its_workers_are_surely_gone(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from leaderjob.cluster.schema import why_not_lead
 from leaderjob.etcd import KeyValue
+from leaderjob.model.artifact import Forgotten
 from leaderjob.model.history import History
 from leaderjob.model.job import JobSpec, Timetable
 from leaderjob.model.lacking import Lacking
@@ -29,6 +30,7 @@ _RECORDS: dict[Kind, tuple[str, Record]] = {
     Kind.STAGED: (KEYS.staged("x", "1"), STAGED),
     Kind.POINTER: (KEYS.pointer("x"), VERSION),
     Kind.VERSION: (KEYS.version("x", 3), VERSION),
+    Kind.FORGOTTEN: (KEYS.forgotten("x"), Forgotten(version=1, sequence=1, at=NOW)),
     Kind.COMMAND: (KEYS.command("b"), COMMAND),
     Kind.HISTORY: (KEYS.history, History(id="h")),
     Kind.SCHEMA: (KEYS.schema, Schema(number=1)),
