@@ -35,7 +35,8 @@ _OF_A_JOB = [
 
 def ready(cluster: Cluster, replica: Replica) -> str:
     """What the replica says once it is ready: for a moment it has no session."""
-    address = cluster.view().members[replica.name].record.addresses["http"]
+    view = cluster.until("it is a member again", lambda view: replica.name in view.members)
+    address = view.members[replica.name].record.addresses["http"]
     give_up_at = time.monotonic() + 30.0
     while True:
         try:

@@ -91,7 +91,7 @@ async def test_removed_job_ends_its_unfinished_runs_and_its_fires_and_keeps_its_
             assert (runs[run].outcome, runs[run].reason) == (Outcome.ABANDONED, "the job was removed")
         (missed,) = [run for run in runs.values() if run.outcome is Outcome.MISSED]
         assert missed.fires is not None
-        assert missed.fires.count == 3
+        assert missed.fires.count in (3, 4), "full hours within three hours and a half"
         assert str(missed.reason).startswith("due before the job was removed")
         ended = await seat.feed.until(
             lambda view: (found := view.timetable("old")) is not None and found.record.next_fire is None
