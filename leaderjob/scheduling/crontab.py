@@ -15,7 +15,7 @@ change of more than three hours is a correction of the clock; the rules above ar
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from cronsim import CronSim, CronSimError
 
@@ -66,13 +66,22 @@ class Crontab:
             offset = self.clock.offset(at)
             start = (at + offset).replace(tzinfo=None)
             for wall in CronSim(self.calendar, start - step, reverse=sign < 0):
-                fire = (wall - offset).replace(tzinfo=UTC)
-                edge = self.clock.same_offset_until(at, fire)
-                if edge != fire:
+                # Until a change of the offset repeats wall times that were passed, the calendar need not begin anew:
+                # for a fire that is decades away, it would do so twice a year.
+                while True:
+                    fire = (wall - offset).replace(tzinfo=UTC)
+                    edge = self.clock.same_offset_until(at, fire)
+                    if edge == fire:
+                        break
                     at = edge + step
+                    offset = self.clock.offset(at)
+                    here = (at + offset).replace(tzinfo=None)
+                    if sign * (here - start) < timedelta() or sign * (wall - here) < timedelta():
+                        break
+                if edge != fire:
                     break
                 yield fire
-                at = fire
+                at, start = fire, wall + step
             else:
                 return
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -250,3 +251,19 @@ def test_any_duration_is_usable_in_date_arithmetic_or_refused(text: str | float)
     except InvalidDuration:
         return
     assert datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds) <= datetime(2130, 1, 1, tzinfo=UTC)
+
+
+def test_a_far_fire_is_looked_for_once_and_not_at_each_change_of_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+
+    def counted(*arguments: Any, **options: Any) -> CronSim:
+        begun.append(arguments)
+        return CronSim(*arguments, **options)
+
+    trigger = parse_schedule(["* * 29 2 */7"], job="x", time_zone="Europe/Berlin")
+    monkeypatch.setattr("leaderjob.scheduling.crontab.CronSim", counted)
+    assert trigger.next_after(datetime(2033, 1, 1, tzinfo=UTC)) == datetime(2060, 2, 28, 23, tzinfo=UTC)
+    assert trigger.latest(datetime(2059, 1, 1, tzinfo=UTC)) == datetime(2032, 2, 29, 22, 59, tzinfo=UTC)
+    assert len(begun) == 2
