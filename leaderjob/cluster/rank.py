@@ -4,7 +4,7 @@ A member says which jobs in force it lacks; how many unfinished runs those have 
 are of one moment, and a run that begins or ends costs no write of a member record.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from leaderjob.model.member import Lacks, Priority
 from leaderjob.model.rank import Rank, Standing, is_better, lacks_less
@@ -32,17 +32,23 @@ def lacks_of(view: View, replica: str) -> Lacks | None:
     return lacks
 
 
-def has_job(view: View, replica: str, job: str) -> bool | None:
-    """Whether a live member has a job that is defined. None: it is not known."""
-    lacks, spec = lacks_of(view, replica), view.get(Kind.SPEC, job)
-    if lacks is None or spec is None:
-        return None
-    if spec.record.removed is not None:
-        return job in lacks.returned
-    if job in lacks.jobs:
-        return False
-    is_counted = spec.create_revision <= lacks.revision and len(lacks.jobs) == lacks.count
-    return True if is_counted else None
+def jobs_of(view: View, replica: str) -> Callable[[str], bool | None]:
+    """Tells of each job that is defined whether a live member has it. None: it is not known."""
+    lacks = lacks_of(view, replica)
+    lacking = frozenset(lacks.jobs) if lacks is not None else frozenset[str]()
+
+    def has(job: str) -> bool | None:
+        spec = view.get(Kind.SPEC, job)
+        if lacks is None or spec is None:
+            return None
+        if spec.record.removed is not None:
+            return job in lacks.returned
+        if job in lacking:
+            return False
+        is_counted = spec.create_revision <= lacks.revision and len(lacks.jobs) == lacks.count
+        return True if is_counted else None
+
+    return has
 
 
 def rank_of(view: View, replica: str) -> Rank | None:
@@ -50,12 +56,10 @@ def rank_of(view: View, replica: str) -> Rank | None:
     lacks = lacks_of(view, replica)
     if lacks is None:
         return None
-    lacking = [job for job in lacks.jobs if view.is_in_force(job)]
+    lacking = {job for job in lacks.jobs if view.is_in_force(job)}
     unnamed = lacks.count - len(lacks.jobs)
-    return Rank(
-        runs=sum(len(view.unfinished_runs(job)) for job in lacking),
-        jobs=len(lacking) + unnamed,
-    )
+    runs = sum(len(view.unfinished_runs(job)) for job in lacking & view.jobs_with_unfinished_runs)
+    return Rank(runs=runs, jobs=len(lacking) + unnamed)
 
 
 def better_behind(view: View, replica: str) -> str | None:
@@ -73,7 +77,10 @@ def better_leader(view: View, leader: str) -> str | None:
     best, standing = None, _standing(view, leader)
     for candidate in view.queue:
         replica = candidate.record.replica
-        if replica != leader and is_better(found := _standing(view, replica), standing):
+        # Asked at each change of the feed: where nothing is lacking, nobody's rank need be counted.
+        if replica == leader or (standing.rank == Rank() and not _is_preferred(view, replica)):
+            continue
+        if is_better(found := _standing(view, replica), standing):
             best, standing = replica, found
     return best
 
@@ -102,6 +109,9 @@ def why_worse(view: View, to: str) -> str | None:
 
 
 def _standing(view: View, replica: str) -> Standing:
+    return Standing(rank_of(view, replica), preferred=_is_preferred(view, replica))
+
+
+def _is_preferred(view: View, replica: str) -> bool:
     member = view.get(Kind.MEMBER, replica)
-    preferred = member is not None and member.record.priority is Priority.PREFERRED
-    return Standing(rank_of(view, replica), preferred=preferred)
+    return member is not None and member.record.priority is Priority.PREFERRED

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from leaderjob.clock import utcnow
-from leaderjob.cluster.rank import has_job
+from leaderjob.cluster.rank import jobs_of
 from leaderjob.engine.answers import refuse
 from leaderjob.engine.newer import why_unreadable
 from leaderjob.engine.office import Office
@@ -66,7 +66,7 @@ def _why_not(office: Office, own: Collection[str], job: str) -> str | None:
     if spec is None and not any(_of(view, kind, job) for kind in _HISTORY):
         return f"no job is called {job!r}; known are {', '.join(sorted(view.specs)) or 'none'}"
     for replica in sorted(view.members):
-        has = has_job(view, replica, job) if spec is not None and replica != office.replica else False
+        has = jobs_of(view, replica)(job) if spec is not None and replica != office.replica else False
         if has:
             return f"{replica} has the job: stop it, or start it without the job"
         if has is None:

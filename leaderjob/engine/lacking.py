@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from leaderjob.clock import boottime, utcnow
-from leaderjob.cluster.rank import has_job, name_some
+from leaderjob.cluster.rank import jobs_of, name_some
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Put, modified_at
 from leaderjob.model.lacking import Lacking
@@ -38,7 +38,7 @@ async def note_lacking_jobs(office: Office, own: Collection[str]) -> None:
             emit(Events.LEADS_WITHOUT_JOBS, term=office.token, count=len(jobs), jobs=name_some(jobs))
         told = jobs
         # Looked at once a second: of each change of the feed most concern nothing here.
-        state = jobs[:NAMES_LIMIT], {job for job in jobs if _is_elsewhere(view, office.replica, job)}
+        state = jobs[:NAMES_LIMIT], _elsewhere(view, office.replica, jobs)
         if jobs and (state != noted or boottime() - noted_at > _NOTE_EVERY_S):
             with suppress(Conflict):  # changed by an operator: the next look writes it again
                 await _note(office, *state)
@@ -96,8 +96,10 @@ def _until(note: Lacking) -> datetime:
     return note.seen + timedelta(seconds=_NOTE_EVERY_S)
 
 
-def _is_elsewhere(view: View, leader: str, job: str) -> bool:
-    return any(replica != leader and has_job(view, replica, job) for replica in view.members)
+def _elsewhere(view: View, leader: str, jobs: Collection[str]) -> set[str]:
+    """Those of the jobs that another live replica has."""
+    others = [jobs_of(view, replica) for replica in view.members if replica != leader] if jobs else []
+    return {job for job in jobs if any(has(job) for has in others)}
 
 
 def _went_on(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from leaderjob.clock import boottime, utcnow
-from leaderjob.cluster.rank import has_job
+from leaderjob.cluster.rank import jobs_of
 from leaderjob.engine.admission import Admission
 from leaderjob.engine.definition import Assignment
 from leaderjob.engine.hold import hold_until, unreaped
@@ -23,7 +23,6 @@ from leaderjob.model.run import Outcome, Run
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
 from leaderjob.records.stored import Stored
-from leaderjob.records.view import View
 from leaderjob.scheduling.triggers import parse_schedule
 from leaderjob.telemetry.events import Events, emit
 
@@ -50,7 +49,14 @@ class Removal:
         """Do what is due by now, once."""
         office = self._office
         view, now = office.feed.view, boottime()
-        absent = [job for job in lacking_jobs(view, self._own) if is_absent(view, office.replica, job)]
+        others = [jobs_of(view, replica) for replica in view.members if replica != office.replica]
+        # A record that only a newer release can read may say that its replica has any of them.
+        unreadable = any(found.place.kind is Kind.MEMBER for found in view.newer.values())
+        absent = [
+            job
+            for job in (() if unreadable else lacking_jobs(view, self._own))
+            if not view.newer_of(job) and all(has(job) is False for has in others)
+        ]
         self._absent_since = {job: self._absent_since.get(job, now) for job in absent}
         if self._own and office.all_loaded():
             for job, since in self._absent_since.items():
@@ -59,13 +65,12 @@ class Removal:
         for (job,), stored in list(view.records[Kind.SPEC].items()):
             if stored.record.removed is not None and job not in self._own and not view.newer_of(job):
                 with suppress(Conflict):  # changed meanwhile: the next look sees what it is now
-                    await self._go_on(stored)
+                    await self._go_on(stored, is_back=any(has(job) for has in others))
 
-    async def _go_on(self, stored: Stored[JobSpec]) -> None:
+    async def _go_on(self, stored: Stored[JobSpec], *, is_back: bool) -> None:
         """With a job that was removed: it may be back, or have something left to end."""
         office, job = self._office, stored.record.name
-        view = office.feed.view
-        if any(has_job(view, replica, job) for replica in view.members if replica != office.replica):
+        if is_back:
             await _write(office, stored, removed=None)
             emit(Events.JOB_RETURNED, job=job, term=office.token)
         elif workers_may_live(office, job) is None:
@@ -73,16 +78,9 @@ class Removal:
             await _end_schedule(office, stored.record)
 
 
-def is_absent(view: View, leader: str, job: str) -> bool:
-    """Whether it is known of every live member but the leader that it does not have the job."""
-    if view.newer_of(job) or any(found.place.kind is Kind.MEMBER for found in view.newer.values()):
-        return False  # only a newer release knows
-    return all(has_job(view, replica, job) is False for replica in view.members if replica != leader)
-
-
 async def mark_removed(office: Office, job: str) -> None:
     """The definition is not in force any more."""
-    stored = office.feed.view.specs.get(job)
+    stored = office.feed.view.get(Kind.SPEC, job)
     if stored is None or stored.record.removed is not None:
         return
     with suppress(Conflict):  # changed meanwhile: looked at again
