@@ -72,7 +72,7 @@ class Etcd:
         """All keys that begin with ``prefix``, oldest creation first, read in pages at one revision.
 
         :param revision: 0: now; where that is compacted away between two pages it is begun anew, at most five times.
-        :param keys_only: leave the values out: they are empty.
+        :param keys_only: leave the values out: they are empty. Do not look at the leases then: since etcd 3.7 they are 0.
         :raises Compacted: ``revision`` is no longer there.
         """
         tries = 1 if revision else _RANGE_TRIES

@@ -98,7 +98,7 @@ class Get:
     :param oldest: only so many of them, those that were created first, the first first; 0: all.
     :param created_before: only those that were created before this revision; 0: all.
     :param created_after: only those that were created after this revision; 0: all.
-    :param keys_only: without their values. :param count_only: no keys at all, only how many there are.
+    :param keys_only: without their values, and without their leases, which etcd 3.7 leaves out, too. :param count_only: no keys at all, only how many there are.
     """
 
     key: str

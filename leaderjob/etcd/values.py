@@ -52,7 +52,7 @@ def key_range(key: str, *, prefix: bool) -> tuple[bytes, bytes]:
 
 
 class KeyValue(NamedTuple):
-    """One key at one revision. ``lease`` is 0 where there is none."""
+    """One key at one revision. ``lease`` is 0 where there is none, or where only keys were asked for."""
 
     key: str
     value: bytes

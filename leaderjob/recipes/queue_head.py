@@ -86,7 +86,8 @@ class Head:
             candidates = list(islice((key for key in self._known if key not in passed), LOOK_ITEMS))
             page = self._next_page()
             reads = [Get(key) for key in candidates] or [page]
-            claims = Get(self._keys.claims, prefix=True, keys_only=True)
+            # With their values, which are small: etcd 3.7 tells no lease of keys that are read without them.
+            claims = Get(self._keys.claims, prefix=True)
             result = await self._etcd.txn((), [claims, *reads], repeatable=True)
             first_revision = first_revision or result.revision
             claimed = await self._claimed(result.range(0).kvs)
