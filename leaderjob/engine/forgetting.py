@@ -25,7 +25,7 @@ from leaderjob.telemetry.events import Events, emit
 
 _BATCH = 50
 _TRIES = 5
-_HISTORY = (Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.VERSION, Kind.POINTER, Kind.TIMETABLE)
+_HISTORY = (Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.VERSION, Kind.POINTER, Kind.NUMBERS, Kind.TIMETABLE)
 
 
 async def forget_job(office: Office, own: Collection[str], command: Stored[Command]) -> None:
@@ -90,7 +90,7 @@ async def _remember_numbers(office: Office, job: str) -> None:
     view = office.feed.view
     numbers = [
         (stored.record.version, stored.record.sequence)
-        for kind in (Kind.VERSION, Kind.POINTER, Kind.FORGOTTEN)
+        for kind in (Kind.VERSION, Kind.POINTER, Kind.NUMBERS, Kind.FORGOTTEN)
         for stored in _of(view, kind, job)
     ]
     if not numbers:

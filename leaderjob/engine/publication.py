@@ -9,24 +9,23 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from leaderjob.clock import utcnow
 from leaderjob.engine.newer import check_readable
+from leaderjob.engine.numbers import read_numbers
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, absent, modified_at
-from leaderjob.model.artifact import Pointer, Staged, Version
+from leaderjob.json_text import RESULT_LIMIT_BYTES, InvalidJson, check
+from leaderjob.model.artifact import Numbers, Pointer, Staged, Version
 from leaderjob.model.run import Outcome, Run
 from leaderjob.offload import run_in_thread
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
-from leaderjob.records.stored import Stored, decode
+from leaderjob.records.stored import CorruptRecord, Stored, decode
 from leaderjob.records.view import View
 from leaderjob.results.errors import Unpublishable
 from leaderjob.telemetry.events import Events, emit
 
 _PAUSE_AFTER_CONFLICT_S = 0.2
-_RESULT = TypeAdapter(dict[str, Any])
 
 
 async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: Any) -> Run:
@@ -74,30 +73,30 @@ async def publish(office: Office, run: Stored[Run], artifact_dir: Path, result: 
 
 
 def _check_result(result: Any) -> None:
-    """A pointer that nobody can read would leave the job without a result, and its number to the next version."""
+    """The worker has checked it; a pointer that nobody can read would leave the job without a result."""
     try:
-        _RESULT.validate_json(_RESULT.dump_json({"result": result}))
-    except (ValueError, RecursionError) as error:
-        raise Unpublishable(
-            "what the job returned cannot be stored as JSON: it is nested too deeply, or has text with an unpaired "
-            "surrogate; return a simpler value, or write a file into ctx.artifact_dir()"
-        ) from error
+        check(result, RESULT_LIMIT_BYTES)
+    except InvalidJson as error:
+        raise Unpublishable(f"what the job returned cannot be stored: {error}") from error
 
 
 async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any) -> Run:
     keys, job = office.keys, run.record.job
     check_readable(office, job)
     found = await office.writer.read(keys.pointer(job))
-    before = decode(Kind.POINTER, found).record if found else None
+    try:
+        before = decode(Kind.POINTER, found).record if found else None
+    except CorruptRecord as error:
+        raise Conflict(f"{error}; it is read again once it was moved aside") from error
     assert before is None or isinstance(before, Pointer)
     if _is_superseded(run.record, before):
         return await _supersede(office, run)
-    last = _highest(office.feed.view, job, before)
-    number = last[0] + 1
+    last, unchanged = await read_numbers(office, job, before)
+    number = last.version + 1
     now = utcnow()
     pointer = Pointer(
         version=number,
-        sequence=last[1] + 1,
+        sequence=last.sequence + 1,
         run=run.record.id,
         token=office.token,
         digest=staged.digest,
@@ -114,10 +113,12 @@ async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any)
             modified_at(keys.pointer(job), found.mod_revision if found else 0),
             modified_at(run.key, run.mod_revision),
             absent(keys.version(job, number)),
+            unchanged,
         ],
         [
             Put(keys.pointer(job), pointer.to_bytes()),
             Put(keys.version(job, number), Version(**pointer.model_dump()).to_bytes()),
+            Put(keys.numbers(job), Numbers(version=number, sequence=pointer.sequence).to_bytes()),
             Put(run.key, done.to_bytes()),
             Delete(keys.staged(job, run.record.id)),
             Delete(keys.progress(job, run.record.id, done.attempt_count)),
@@ -155,21 +156,6 @@ def _is_superseded(run: Run, pointer: Pointer | None) -> bool:
         and pointer.fire_time is not None
         and run.fire_time is not None
         and run.fire_time < pointer.fire_time
-    )
-
-
-def _highest(view: View, job: str, pointer: Pointer | None) -> tuple[int, int]:
-    """The highest version number and sequence that were ever used, as far as records tell."""
-    versions: list[Version] = [stored.record for stored in view.versions(job)]
-    if pointer is not None:
-        versions.append(pointer)
-    numbers = [(version.version, version.sequence) for version in versions]
-    forgotten = view.get(Kind.FORGOTTEN, job)
-    if forgotten is not None:
-        numbers.append((forgotten.record.version, forgotten.record.sequence))
-    return (
-        max((version for version, _ in numbers), default=0),
-        max((sequence for _, sequence in numbers), default=0),
     )
 
 

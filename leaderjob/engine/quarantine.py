@@ -7,9 +7,10 @@ candidates are left alone: they live on leases of others.
 
 from collections.abc import Iterator, Mapping
 
+from leaderjob.engine.numbers import read_numbers
 from leaderjob.engine.office import Office
-from leaderjob.etcd import Delete, Put, modified_at
-from leaderjob.model.artifact import Pointer
+from leaderjob.etcd import Compare, Delete, Op, Put, modified_at
+from leaderjob.model.artifact import Numbers, Pointer
 from leaderjob.model.job import JobSpec
 from leaderjob.model.schema import READS_SCHEMA, Schema
 from leaderjob.records.fenced import Conflict
@@ -43,12 +44,14 @@ async def move_corrupt_records_aside(office: Office, specs: Mapping[str, JobSpec
 
 async def _move_aside(office: Office, specs: Mapping[str, JobSpec], key: str, found: Quarantined) -> None:
     aside = office.keys.quarantine(key)
-    repaired = _repair(office, specs, found)
-    put_or_delete = Put(key, repaired) if repaired is not None else Delete(key)
+    compares, ops = [modified_at(key, found.kv.mod_revision)], [Put(aside, found.kv.value)]
     try:
-        await office.writer.commit(
-            [modified_at(key, found.kv.mod_revision)], [Put(aside, found.kv.value), put_or_delete]
-        )
+        if found.place.kind is Kind.POINTER:
+            repair = await _write_pointer_again(office, key, found.place.names[0], compares)
+        else:
+            repaired = _repair(office, specs, found)
+            repair = [Put(key, repaired) if repaired is not None else Delete(key)]
+        await office.writer.commit(compares, [*ops, *repair])
     except Conflict:
         return  # it was changed meanwhile; the feed will show what it is now
     emit(Events.RECORD_QUARANTINED, key=key, moved_to=aside, reason=found.reason, term=office.token)
@@ -62,9 +65,16 @@ def _repair(office: Office, specs: Mapping[str, JobSpec], found: Quarantined) ->
     if found.place.kind is Kind.SPEC:
         spec = specs.get(found.place.names[0])
         return spec.to_bytes() if spec is not None else None
-    if found.place.kind is Kind.POINTER:
-        versions = office.feed.view.versions(found.place.names[0])
-        if versions:
-            sequence = max(stored.record.sequence for stored in versions) + 1
-            return Pointer(**{**versions[-1].record.model_dump(), "sequence": sequence}).to_bytes()
     return None
+
+
+async def _write_pointer_again(office: Office, key: str, job: str, compares: list[Compare]) -> list[Op]:
+    """From the highest version that can be read; with a sequence that no pointer has had."""
+    versions = office.feed.view.versions(job)
+    if not versions:
+        return [Delete(key)]
+    last, unchanged = await read_numbers(office, job, None)
+    compares.append(unchanged)
+    numbers = Numbers(version=last.version, sequence=last.sequence + 1)
+    pointer = Pointer(**{**versions[-1].record.model_dump(), "sequence": numbers.sequence})
+    return [Put(key, pointer.to_bytes()), Put(office.keys.numbers(job), numbers.to_bytes())]

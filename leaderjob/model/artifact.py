@@ -135,6 +135,14 @@ class Version(Record):
         return _check_digest(digest)
 
 
+class Numbers(Record):
+    """``results/<job>/numbers``: the highest number of a version and the highest sequence of a pointer that were ever
+    given. Never lowered, so neither comes twice, whatever becomes of the pointer and the versions."""
+
+    version: int
+    sequence: int
+
+
 class Forgotten(Record):
     """``jobs/<job>/forgotten``: the highest numbers of a job whose history was deleted. If it comes back, it goes on
     from there: replicas may still have the old versions on their disks."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from leaderjob.model.artifact import Forgotten, Pointer, Staged, Version
+from leaderjob.model.artifact import Forgotten, Numbers, Pointer, Staged, Version
 from leaderjob.model.command import Command
 from leaderjob.model.history import History
 from leaderjob.model.ids import check_name
@@ -36,6 +36,7 @@ class Kind(Enum):
     STAGED = (rf"results/(?P<job>{_NAME})/staged/(?P<run>{_NAME})", Staged)
     POINTER = (rf"results/({_NAME})/current", Pointer)
     VERSION = (rf"results/({_NAME})/versions/(?P<version>[0-9]+)", Version)
+    NUMBERS = (rf"results/({_NAME})/numbers", Numbers)
     COMMAND = (rf"commands/(?P<id>{_NAME})", Command)
     LACKING = (r"lacking/(?P<token>[0-9]+)", Lacking)
     HISTORY = (r"meta/history", History)
@@ -60,7 +61,16 @@ class Kind(Enum):
 
 
 _OF_A_JOB = frozenset(
-    {Kind.SPEC, Kind.TIMETABLE, Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.POINTER, Kind.VERSION}
+    {
+        Kind.SPEC,
+        Kind.TIMETABLE,
+        Kind.RUN,
+        Kind.PROGRESS,
+        Kind.STAGED,
+        Kind.POINTER,
+        Kind.VERSION,
+        Kind.NUMBERS,
+    }
 )
 
 
@@ -142,6 +152,13 @@ class Keys:
 
     def staged(self, job: str, run: str) -> str:
         return f"{self.root}results/{job}/staged/{run}"
+
+    def results(self, job: str) -> str:
+        """The prefix of all that is published of a job, with its trailing slash."""
+        return f"{self.root}results/{job}/"
+
+    def numbers(self, job: str) -> str:
+        return f"{self.root}results/{job}/numbers"
 
     def pointer(self, job: str) -> str:
         return f"{self.root}results/{job}/current"

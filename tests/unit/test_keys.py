@@ -24,6 +24,7 @@ def test_every_key_that_is_made_is_located_with_its_names(job: str, run: str, nu
         KEYS.staged(job, run): Place(Kind.STAGED, (job, run)),
         KEYS.pointer(job): Place(Kind.POINTER, (job,)),
         KEYS.version(job, number): Place(Kind.VERSION, (job, str(number))),
+        KEYS.numbers(job): Place(Kind.NUMBERS, (job,)),
         KEYS.command(run): Place(Kind.COMMAND, (run,)),
         KEYS.history: Place(Kind.HISTORY, ()),
         KEYS.schema: Place(Kind.SCHEMA, ()),
