@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from leaderjob.durations import LONGEST_S, parse_duration_s
 from leaderjob.errors import InvalidDuration, InvalidSchedule
+from leaderjob.model.fire import Fire
+from leaderjob.model.job import Timetable
+from leaderjob.scheduling.alarm import Alarm
 from leaderjob.scheduling.triggers import (
     FIRST,
     LAST,
@@ -267,3 +270,14 @@ def test_a_far_fire_is_looked_for_once_and_not_at_each_change_of_the_clock(
     assert trigger.next_after(datetime(2033, 1, 1, tzinfo=UTC)) == datetime(2060, 2, 28, 23, tzinfo=UTC)
     assert trigger.latest(datetime(2059, 1, 1, tzinfo=UTC)) == datetime(2032, 2, 29, 22, 59, tzinfo=UTC)
     assert len(begun) == 2
+
+
+async def test_the_first_and_the_last_fire_can_be_waited_for_and_stored() -> None:
+    async with Alarm() as alarm:
+        alarm.set("late", LAST)
+        alarm.set("early", FIRST)
+        assert await alarm.fires.get() == Fire("early", FIRST)
+        alarm.clear("late")
+    for edge in (FIRST, LAST):
+        timetable = Timetable(watermark=edge, next_fire=edge)
+        assert Timetable.from_bytes(timetable.to_bytes()) == timetable
