@@ -219,8 +219,9 @@ def test_a_server_that_fails_costs_neither_time_nor_errors(status: int | None) -
         began_at = time.monotonic()
         sentry.close(0.5)
         closed_within_s = time.monotonic() - began_at
-    assert told_within_s < 2.0
-    assert closed_within_s < 1.5
+    # Waiting for the server would take 300 times as long as each of them waits, and closing for ever.
+    assert told_within_s < 20.0
+    assert closed_within_s < 10.0
 
 
 def test_a_server_that_is_not_there_costs_neither_time_nor_errors() -> None:
