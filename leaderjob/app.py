@@ -20,12 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leaderjob.api.server import ReplicaServer
-from leaderjob.assigning import assign
-from leaderjob.catalog.catalog import describe
 from leaderjob.clock import utcnow
 from leaderjob.cluster.history import HistoryCheck
 from leaderjob.cluster.identity import Identity
-from leaderjob.cluster.lacking import keep_lacks_counted
+from leaderjob.cluster.lacking import count_lacks, keep_lacks_counted
 from leaderjob.cluster.liveness_port import LivenessListener
 from leaderjob.cluster.membership import Membership
 from leaderjob.cluster.preflight import check_releases, refuse_short_ttl, refuse_without_permission
@@ -35,6 +33,7 @@ from leaderjob.errors import LeaderjobError, SettingsError
 from leaderjob.etcd import Etcd
 from leaderjob.execution.cgroup import kill_leftovers
 from leaderjob.execution.query import QueryPool
+from leaderjob.importing import Imports
 from leaderjob.keep_running import keep_running
 from leaderjob.leading import Leading
 from leaderjob.listening import Listening, join, plan_http, plan_listening
@@ -84,6 +83,7 @@ class Parts:
     election: Part
     reachability: Part
     lacks: Part
+    late_jobs: Part
     service_manager: Part
     refused: Callable[[], Awaitable[LeaderjobError]]
     leave: Callable[[], None]
@@ -130,10 +130,15 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
             redaction.add(secret.get_secret_value())
     sentry = _start_sentry(stack, settings, redaction)
     listening, http = _plan(settings.replica, settings.tls)
-    catalog = await describe(settings.jobs, cwd=current_directory())
-    assignments = assign(catalog, settings)
-    if sentry is not None and settings.sentry.crons:
-        sentry.watch(monitors_of(assignments.values(), settings.etcd.namespace))
+    imports = await stack.enter_async_context(Imports(settings, cwd=current_directory()))
+    await imports.first_look()
+    assignments = imports.assignments
+
+    def watch_jobs() -> None:
+        if sentry is not None and settings.sentry.crons:
+            sentry.watch(monitors_of(assignments.values(), settings.etcd.namespace))
+
+    watch_jobs()
     keys = Keys(settings.etcd.namespace)
     timing = Timing(settings.election.ttl, settings.election.margin_s, settings.election.keepalive)
     incarnation = new_incarnation()
@@ -174,12 +179,13 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         store=store,
         activation=activation,
         assignments=assignments,
-        all_loaded=lambda: not catalog.failures,
+        all_loaded=lambda: not imports.unloaded,
+        until_more=imports.until_more,
         hosts=(listening.host, listening.advertised_host),
     )
 
     def follower(job: str) -> Follower:
-        description = catalog.find(job)
+        description = imports.find(job)
         return Follower(
             job,
             feed=feed,
@@ -199,12 +205,21 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
         feed=feed,
         membership=membership,
         release=__version__,
-        unloaded=tuple(f"{failure.module}: {failure.reason}" for failure in catalog.failures),
+        unloaded=lambda: [f"{failure.module}: {failure.reason}" for failure in imports.unloaded],
     )
     etcd.connection.on_round_trip = probes.metrics.round_trip
     stack.callback(listen(probes.metrics.tell))
     for path, route in probes.routes().items():
         ports.blobs.add_route(path, route)
+
+    async def take_notice_of_late_jobs() -> None:
+        known = set(assignments)
+        while True:
+            await imports.until_more(known)
+            known |= assignments.keys()
+            if feed.view.revision > 0:
+                membership.set(lacks=count_lacks(feed.view, known))
+            watch_jobs()
 
     def stopping() -> None:
         probes.stopping()
@@ -214,9 +229,10 @@ async def _start(stack: AsyncExitStack, settings: Settings, redaction: Redaction
     emit(Events.REPLICA_STARTED, pid=os.getpid(), jobs=jobs, namespace=keys.namespace, **addresses)
     return Parts(
         feed=feed.run,
-        followers=lambda: follow_all(feed, follower, frozenset(assignments)),
+        followers=lambda: follow_all(feed, follower, assignments.keys(), imports.until_more),
         election=leading.run,
         reachability=reachability.run if may_take_over_fast else _nothing,
+        late_jobs=take_notice_of_late_jobs,
         lacks=lambda: keep_lacks_counted(feed, membership, assignments.keys()),
         service_manager=lambda: systemd.keep_told(lambda: feed.until(lambda view: view.revision > 0)),
         refused=membership.refused,
@@ -306,6 +322,7 @@ async def run_until_asked(shutdown: Shutdown, parts: Parts) -> None:
             start("followers", parts.followers),
             start("reachability", parts.reachability),
             start("lacks", parts.lacks),
+            start("late jobs", parts.late_jobs),
             start("service manager", parts.service_manager),
         ]
         refusal = await _asked_or_refused(shutdown, parts)

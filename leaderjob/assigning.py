@@ -10,8 +10,8 @@ from leaderjob.telemetry.events import Events, emit
 
 
 def assign(catalog: Catalog, settings: Settings) -> dict[str, Assignment]:
-    """As :func:`assignments_of`; what is wrong is told."""
-    assignments = assignments_of(catalog, settings)
+    """The jobs of some modules as the settings have them; what is wrong is told."""
+    assignments = _assignments(catalog, settings)
     for failure in catalog.failures:
         emit(Events.JOB_FAILED_TO_LOAD, module=failure.module, reason=failure.reason, trace=failure.traceback)
     for job, assignment in assignments.items():
@@ -28,12 +28,21 @@ def assignments_of(catalog: Catalog, settings: Settings) -> dict[str, Assignment
 
     :raises SettingsError: an override names no job.
     """
+    refuse_unknown_overrides(catalog, settings)
+    return _assignments(catalog, settings)
+
+
+def refuse_unknown_overrides(catalog: Catalog, settings: Settings) -> None:
+    """:raises SettingsError: an override names no job, and every module was imported."""
     known = {description.spec.name for description in catalog.jobs}
     for name in settings.overrides:
         if name not in known and not catalog.failures:
             raise SettingsError(
                 f"setting 'overrides.{name}': no job is called that; known are {', '.join(sorted(known))}"
             )
+
+
+def _assignments(catalog: Catalog, settings: Settings) -> dict[str, Assignment]:
     return {description.spec.name: _assignment(description.spec, settings) for description in catalog.jobs}
 
 

@@ -1,7 +1,7 @@
 """This replica's part in the election, over and over: session, campaign, term, and again."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +71,7 @@ class Leading:
     """Stands for election whenever it can, and does a term's work when it has won.
 
     :param all_loaded: whether every module of this replica loaded.
+    :param assignments: the jobs that this replica has. :param until_more: returns when there are more than those given.
     :param hosts: where guards listen, and what others are told of that.
     """
 
@@ -88,6 +89,7 @@ class Leading:
         activation: Activation,
         assignments: Mapping[str, Assignment],
         all_loaded: Callable[[], bool],
+        until_more: Callable[[Collection[str]], Awaitable[None]],
         hosts: tuple[str, str],
     ) -> None:
         self._hosts = hosts
@@ -103,6 +105,7 @@ class Leading:
         self._activation = activation
         self._assignments = assignments
         self._all_loaded = all_loaded
+        self._until_more = until_more
         self._history: History | None = None
         self._session: Session | None = None
         self._stepdown: StepDown | None = None
@@ -335,7 +338,8 @@ class Leading:
             emit(Events.TAKES_OFFICE, term=leadership.term.token, after_ms=after_ms)
             session.renew_now()  # trust counts from the keepalive before the win
             async with Alarm() as alarm:
-                await serve_term(self._office(leadership, history, alarm, stepdown), self._assignments)
+                office = self._office(leadership, history, alarm, stepdown)
+                await serve_term(office, self._assignments, self._until_more)
         finally:
             # Here the term's work has stopped, so office may go to the next one.
             self.leadership = None

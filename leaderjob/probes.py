@@ -58,7 +58,7 @@ class InLoop:
             raise LoopStalled(f"its event loop has not turned for {timeout_s:g} s") from error
 
 
-def state_of(view: View, member: Member, leadership: Leadership | None) -> Snapshot:
+def state_of(view: View, member: Member, leadership: Leadership | None, unloaded: int = 0) -> Snapshot:
     """What the gauges tell. Only in the event loop, which changes the view in place."""
     now = utcnow()
     # Whoever cannot trust its term does not lead any more, though its work may still be coming to an end.
@@ -81,6 +81,7 @@ def state_of(view: View, member: Member, leadership: Leadership | None) -> Snaps
         term_age_s=boottime() - term.won_at if term is not None else 0.0,
         trust_left_s=max(0.0, term.trusted_until - boottime()) if term is not None else 0.0,
         members=len(view.members),
+        unloaded=unloaded,
         jobs=jobs,
     )
 
@@ -145,7 +146,7 @@ class Probes:
         feed: Feed,
         membership: Membership,
         release: str,
-        unloaded: Sequence[str] = (),
+        unloaded: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._leading = leading
         self._unloaded = unloaded
@@ -168,11 +169,12 @@ class Probes:
         return {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
     def _snapshot(self) -> Snapshot:
-        return state_of(self._feed.view, self._membership.member, self._leading.leadership)
+        leadership = self._leading.leadership
+        return state_of(self._feed.view, self._membership.member, leadership, len(self._unloaded()))
 
     def _notes(self) -> list[str]:
         problem = why_not_lead(self._feed.view)
-        notes = notes_of(self._membership.member, self._unloaded)
+        notes = notes_of(self._membership.member, self._unloaded())
         return notes if problem is None else [*notes, problem]
 
     def _why_not_ready(self) -> list[str]:
@@ -181,7 +183,7 @@ class Probes:
             self._membership.member,
             session_is_up=self._leading.session_is_up,
             stopping=self._stopping,
-            unloaded=self._unloaded,
+            unloaded=self._unloaded(),
         )
 
     def _healthz(self, request: Request) -> Reply:

@@ -77,11 +77,12 @@ async def describe(modules: Sequence[str], *, cwd: Path, timeout_s: float = 30.0
                 jobs.append(validate(module, raw))
             except SettingsError as error:
                 failures.append(CatalogFailure(module, str(error)))
-    _refuse_namesakes(jobs)
+    refuse_namesakes(jobs)
     return Catalog(tuple(jobs), tuple(failures))
 
 
-def _refuse_namesakes(jobs: Sequence[JobDescription]) -> None:
+def refuse_namesakes(jobs: Sequence[JobDescription]) -> None:
+    """:raises SettingsError: two jobs have one name."""
     seen: dict[str, JobDescription] = {}
     for job in jobs:
         other = seen.setdefault(job.spec.name, job)

@@ -1,7 +1,7 @@
 """Jobs as the overrides have them, from the first moment of a term on, and whenever they are changed."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,29 @@ from leaderjob.telemetry.events import Events, emit
 from leaderjob.telemetry.trace import Trace
 
 _RETRY_PAUSE_S = 0.5
+
+
+class InitialOverrides(asyncio.Event):
+    """Set once the overrides are known that a term begins with; has those in force from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overrides: Mapping[str, Any] = {}
+
+
+async def take_up_late(
+    loops: Mapping[str, JobLoop],
+    assignments: Mapping[str, Assignment],
+    known: asyncio.Event,
+    until_more: Callable[[Collection[str]], Awaitable[None]],
+    begin: Callable[[Assignment], None],
+) -> None:
+    """Until the term ends: begin with jobs whose modules were imported after the term began."""
+    await known.wait()
+    while True:
+        await until_more(loops.keys())
+        for job in assignments.keys() - loops.keys():
+            begin(assignments[job])
 
 
 async def take_up_overrides(
@@ -30,6 +53,8 @@ async def take_up_overrides(
         try:
             async with aclosing(store.watch()) as configurations:
                 async for overrides in configurations:
+                    if isinstance(known, InitialOverrides):
+                        known.overrides = overrides.jobs
                     _assign(office, loops, assignments, overrides.jobs)
                     known.set()
                     troubled = False
@@ -50,14 +75,14 @@ def _assign(
         emit(Events.JOB_OVERRIDE_REFUSED, job=job, term=office.token, reason="no job is called that")
     for job, loop in loops.items():
         former = loop.assigned.spec.schedule_error
-        changed = _overridden(office, assignments[job], overrides.get(job))
+        changed = apply_override(office, assignments[job], overrides.get(job))
         loop.assign(changed)
         error = changed.spec.schedule_error
         if error is not None and error != former:
             emit(Events.JOB_SCHEDULE_INVALID, job=job, reason=error)
 
 
-def _overridden(office: Office, assignment: Assignment, override: object) -> Assignment:
+def apply_override(office: Office, assignment: Assignment, override: object) -> Assignment:
     """What of the override does not fit is told; whatever is wrong with it, it costs no other job anything."""
     fields: dict[str, Any] = {"job": assignment.spec.name, "term": office.token}
     try:

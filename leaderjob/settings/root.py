@@ -40,6 +40,14 @@ class ResultsSettings(Group):
     end, its fires stop, and its history stays until `leaderjob forget`."""
 
 
+class ExecutionSettings(Group):
+    """How jobs are brought to run."""
+
+    import_timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    """How long the import of a job module may take. One that fails or takes longer is tried again, after a pause
+    that grows from 2 s to 5 minutes; the other modules do not wait for it."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -60,6 +68,7 @@ class Settings(BaseSettings):
     replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     election: ElectionSettings = Field(default_factory=ElectionSettings)
+    execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     results: ResultsSettings = Field(default_factory=ResultsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     sentry: SentrySettings = Field(default_factory=SentrySettings)

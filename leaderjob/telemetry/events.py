@@ -127,6 +127,16 @@ class Events(Enum):
     STORE_WENT_BACK = (logging.ERROR, "etcd was restored or reset: this replica serves, but does not lead")
 
     JOB_FAILED_TO_LOAD = (logging.ERROR, "a job module cannot be used; the other jobs go on", "module")
+    IMPORT_TAKES_LONG = (
+        logging.WARNING,
+        "a job module is still being imported: the replica begins without its jobs, and takes them up later",
+        "module",
+    )
+    JOBS_LOADED_LATE = (
+        logging.INFO,
+        "a module that failed or took long has been imported: the replica has its jobs now",
+        "module jobs",
+    )
     LACKS_JOBS = (
         logging.WARNING,
         "jobs are in force that this replica does not have: other candidates go before it. How many, and which",

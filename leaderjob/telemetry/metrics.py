@@ -43,6 +43,7 @@ class Snapshot:
     term_age_s: float = 0.0
     trust_left_s: float = 0.0
     members: int = 0
+    unloaded: int = 0
     jobs: Mapping[str, JobState] = field(default_factory=dict)
 
 
@@ -154,6 +155,11 @@ class _State(Collector):
             now.trust_left_s,
         )
         yield _gauge("members", "Replicas that are alive, as this one sees it.", float(now.members))
+        yield _gauge(
+            "modules_not_loaded",
+            "Job modules of this replica that have not been imported, and jobs of others that cannot be used.",
+            float(now.unloaded),
+        )
         for name, meaning, of in _PER_JOB:
             yield _per_job(name, meaning, {job: of(state) for job, state in now.jobs.items()})
 

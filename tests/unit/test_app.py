@@ -35,7 +35,9 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
 ) -> None:
     monkeypatch.setattr("leaderjob.app.keep_running", partial(keep_running, first_pause_s=0.001))
     caplog.set_level(logging.INFO, logger="leaderjob")
-    begun = dict.fromkeys(("feed", "followers", "election", "reachability", "lacks", "service manager"), 0)
+    begun = dict.fromkeys(
+        ("feed", "followers", "election", "reachability", "lacks", "late jobs", "service manager"), 0
+    )
     ended: list[str] = []
     told: list[str] = []
 
@@ -60,6 +62,7 @@ def test_a_task_that_breaks_begins_again_and_the_others_do_not_notice(
         election=lambda: part("election"),
         reachability=lambda: part("reachability"),
         lacks=lambda: part("lacks"),
+        late_jobs=lambda: part("late jobs"),
         service_manager=lambda: part("service manager"),
         refused=never,
         leave=lambda: told.append("gives up office"),
@@ -94,6 +97,7 @@ def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shu
         election=forever,
         reachability=forever,
         lacks=forever,
+        late_jobs=forever,
         service_manager=forever,
         refused=refused,
         leave=lambda: told.append("gives up office"),
