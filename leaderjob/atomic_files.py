@@ -51,6 +51,8 @@ def make_directory(directory: Path) -> None:
     """Create a directory and what is missing above it, each entry flushed in its parent."""
     if directory.is_dir():
         return
+    if os.path.lexists(directory):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
     make_directory(directory.parent)
     directory.mkdir(exist_ok=True)
     sync_directory(directory.parent)

@@ -254,7 +254,7 @@ def test_a_state_directory_that_cannot_be_used_is_named(etcd: EmbeddedEtcd, tmp_
         (["statsu"], "No such command 'statsu'"),
         (["trigger", "j", "--params", "{", "--etcd", "a:1"], "not JSON"),
         (["query", "j", "[1]", "--etcd", "a:1"], "a JSON object is expected"),
-        (["status", "--etcd", "nonsense"], "etcd endpoint 'nonsense' is not HOST:PORT"),
+        (["status", "--etcd", "nonsense"], "etcd endpoint 'nonsense' has no port"),
         (["status", "--etcd", "a:1", "--namespace", "No/Good"], "'No/Good' is not a name"),
         (["status", "--config", "missing.toml"], "missing.toml does not exist"),
         (["run", "--etcd", "a:1", "--ttl", "soon"], "'soon' is not a duration"),
