@@ -75,14 +75,16 @@ class Imports:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def first_look(self) -> None:
-        """Wait until each module has been imported or has failed, but not for long.
+        """Wait until each module has been imported or has failed, but once one has, not long for the others.
 
         :raises SettingsError: two jobs have one name, or an override names no job.
         """
         looking = [asyncio.ensure_future(tried.wait()) for tried in self._tried.values()]
         try:
             if looking:
-                await asyncio.wait(looking, timeout=FIRST_LOOK_S)
+                done, _ = await asyncio.wait(looking, timeout=FIRST_LOOK_S)
+                if not done:  # on a machine that is busy, there would be no job to begin with
+                    await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for waiting in looking:
                 waiting.cancel()
