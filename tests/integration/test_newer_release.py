@@ -29,6 +29,7 @@ _OF_A_JOB = [
         _KEYS.staged("j", "r"),
         _KEYS.pointer("j"),
         _KEYS.version("j", 1),
+        _KEYS.numbers("j"),
     )
 ]
 

@@ -6,7 +6,7 @@ import pytest
 
 from leaderjob.cluster.schema import why_not_lead
 from leaderjob.etcd import KeyValue
-from leaderjob.model.artifact import Forgotten
+from leaderjob.model.artifact import Forgotten, Numbers
 from leaderjob.model.history import History
 from leaderjob.model.job import JobSpec, Timetable
 from leaderjob.model.lacking import Lacking
@@ -31,6 +31,7 @@ _RECORDS: dict[Kind, tuple[str, Record]] = {
     Kind.POINTER: (KEYS.pointer("x"), VERSION),
     Kind.VERSION: (KEYS.version("x", 3), VERSION),
     Kind.FORGOTTEN: (KEYS.forgotten("x"), Forgotten(version=1, sequence=1, at=NOW)),
+    Kind.NUMBERS: (KEYS.numbers("x"), Numbers(version=1, sequence=1)),
     Kind.COMMAND: (KEYS.command("b"), COMMAND),
     Kind.HISTORY: (KEYS.history, History(id="h")),
     Kind.SCHEMA: (KEYS.schema, Schema(number=1)),
