@@ -134,13 +134,13 @@ def test_command_works_or_says_what_it_lacks(
 def started(
     where: Environment, etcd: EmbeddedEtcd, namespace: str, directory: Path
 ) -> "subprocess.Popen[bytes]":
-    """A replica that leads."""
+    """A replica that leads, and has announced its job."""
     (directory / "writes.py").write_text(_JOB)
     arguments = ["run", "--id", "r", "--jobs", "writes", "--etcd", etcd.endpoint, "--namespace", namespace]
     command = where.command(*arguments, "--state-dir", str(directory / "state"))
     with (directory / "log").open("ab") as log:
         process = spawn(command, log, environment=where.environment(directory), cwd=directory)
-    while not is_led(etcd, namespace):
+    while not (is_led(etcd, namespace) and "writes" in jobs_of(etcd, namespace)):
         assert process.poll() is None, (directory / "log").read_text()
         time.sleep(0.1)
     return process
@@ -149,6 +149,11 @@ def started(
 def is_led(etcd: EmbeddedEtcd, namespace: str) -> bool:
     found = said(["status", "--json", "--etcd", etcd.endpoint, "--namespace", namespace])
     return json.loads(found.stdout)["leader"] is not None
+
+
+def jobs_of(etcd: EmbeddedEtcd, namespace: str) -> list[str]:
+    found = said(["status", "--json", "--etcd", etcd.endpoint, "--namespace", namespace])
+    return [job["name"] for job in json.loads(found.stdout)["jobs"]]
 
 
 @pytest.mark.parametrize("where", ["closed streams", "no temporary directory"])
