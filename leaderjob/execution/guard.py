@@ -25,9 +25,21 @@ import signal
 import time
 
 if __package__:
-    from leaderjob.execution.process_tree import descendants, is_descendant, kill_if
+    from leaderjob.execution.process_tree import (
+        descendants,
+        has_children,
+        is_descendant,
+        is_resource_tracker,
+        kill_if,
+    )
 else:  # it runs, and finds the file beside this one
-    from process_tree import descendants, is_descendant, kill_if  # type: ignore[import-not-found,no-redef]
+    from process_tree import (  # type: ignore[import-not-found,no-redef]
+        descendants,
+        has_children,
+        is_descendant,
+        is_resource_tracker,
+        kill_if,
+    )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +48,7 @@ if TYPE_CHECKING:
 POLL_S = 0.1  # poll(2) does not count suspend, CLOCK_BOOTTIME does: look at the clock this often
 BEAT_S = 0.25
 REAP_BOUND_S = 10.0
+TRACKER_GRACE_S = 1.0
 EXEC_FAILED = 127
 
 _PR_SET_PDEATHSIG = 1
@@ -135,6 +148,7 @@ class Guard:
         self.orphaned = False
         self._kill_at: float | None = None
         self._last_beat = 0.0
+        self._spare_until: float | None = None
         self._unread = b""
         self._poll = select.poll()
 
@@ -246,28 +260,69 @@ class Guard:
             if ended is None:
                 return True
             if ended.si_pid == self.worker:
-                self._kill_group()
+                self._end_group()
             _, status, usage = os.wait4(ended.si_pid, 0)
             self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
             if ended.si_pid == self.worker:
                 self.status = status
 
-    def _kill_group(self) -> None:
+    def _end_group(self) -> None:
         """At once, because a process that flees by forking again and again is faster than a walk through
         /proc. The worker is dead but not yet reaped, so its pid names no other group."""
+        if not has_children(but=self.worker):
+            return
+        self._signal_group(
+            signal.SIGSTOP
+        )  # frozen, none of them can fork while this looks for what is spared
+        spared = self._spared()
+        if not spared:
+            self._signal_group(signal.SIGKILL)
+            return
+        self._kill_all_but(spared)
+        for pid in spared:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except (ProcessLookupError, PermissionError):
+                continue  # it has ended, or is out of reach
+
+    def _signal_group(self, number: int) -> None:
         try:
-            os.killpg(self.worker, signal.SIGKILL)
+            os.killpg(self.worker, number)
         except PermissionError:
             return  # none of it is within reach
 
+    def _spared(self) -> list[int]:
+        """Resource trackers of the worker: when all others are dead they remove what these left in /dev/shm, and end.
+
+        They have a second for it, and never longer than until the deadline: anything may call itself one.
+        """
+        now = boottime()
+        if self._spare_until is None:
+            self._spare_until = now + TRACKER_GRACE_S
+        if now >= self._spare_until or (self.deadline is not None and now >= self.deadline):
+            return []
+        if not has_children(but=0):
+            return []
+        return [pid for pid in descendants(os.getpid()) if is_resource_tracker(pid)]
+
+    def _kill_all_but(self, spared: list[int]) -> None:
+        me = os.getpid()
+        for pid in descendants(me):
+            if pid not in spared:
+                kill_if(pid, lambda pid: is_descendant(pid, me))
+
     def _clear(self) -> bool:
         """Kill and reap all descendants. Whether none is left: False if some do not die in time."""
-        me = os.getpid()
         give_up_at = boottime() + REAP_BOUND_S
-        put(self.cgroup, "cgroup.kill", b"1")
+        spared = self._spared()
+        if not spared:
+            put(self.cgroup, "cgroup.kill", b"1")
         while self._reap():
-            for pid in descendants(me):
-                kill_if(pid, lambda pid: is_descendant(pid, me))
+            if spared:
+                spared = self._spared()
+                if not spared:
+                    put(self.cgroup, "cgroup.kill", b"1")
+            self._kill_all_but(spared)
             now = boottime()
             if now >= give_up_at:
                 return False

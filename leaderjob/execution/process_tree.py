@@ -40,6 +40,25 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def has_children(but: int) -> bool:
+    """Whether this process has a child beside ``but``; True where the kernel does not tell."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb") as file:
+            return file.read().split() not in ([], [str(but).encode()])
+    except OSError:
+        return True
+
+
+def is_resource_tracker(pid: int) -> bool:
+    """Whether it is what ``multiprocessing`` starts to remove shared memory and semaphores that were left behind."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"resource_tracker import main" in file.read(4096)
+    except OSError:
+        return False
+
+
 def is_descendant(pid: int, root: int) -> bool:
     while pid > 1:
         pid = parent_of(pid)

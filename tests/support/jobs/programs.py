@@ -245,6 +245,18 @@ def registers_an_exit_function(ctx: JobContext) -> str:
 
 
 @job
+def starts_what_looks_like_a_tracker(ctx: JobContext, hangs: bool) -> str:
+    code = "import signal, time  # resource_tracker import main\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(1000)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    if hangs:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1000)
+    return "done"
+
+
+@job
 def leaves_shared_memory(ctx: JobContext, how: str, up: str = "") -> str:
     """Names of what it made, in its artifact directory; never unlinked by itself."""
     from multiprocessing import shared_memory
