@@ -26,13 +26,13 @@ from leaderjob.cluster.schema import why_not_lead
 from leaderjob.errors import LeaderjobError, NotFound, SettingsError
 from leaderjob.etcd import Etcd, EtcdError, Put, User, absent
 from leaderjob.etcd.lease import time_to_live
-from leaderjob.etcd.maintenance import Health, check_health
+from leaderjob.etcd.maintenance import check_health
 from leaderjob.json_text import ANSWER_LIMIT_BYTES, PARAMS_LIMIT_BYTES, QUERY_LIMIT_BYTES, InvalidJson, encode
 from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.ids import check_name, new_run_id
 from leaderjob.model.query import QUERY_METHOD, SERVICE, Answer, Query
 from leaderjob.model.run import Progress, Run, State
-from leaderjob.records.facts import job_facts, member_facts
+from leaderjob.records.facts import etcd_facts, job_facts, member_facts, next_in_line
 from leaderjob.records.feed import Changes, read_feed
 from leaderjob.records.keys import Keys, Kind
 from leaderjob.records.narrate import Narrator, leader_facts
@@ -124,13 +124,13 @@ class Client:
         return {
             "namespace": self.keys.namespace,
             "leader": leader,
-            "next": _next_in_line(view, leader),
+            "next": next_in_line(view, leader),
             "members": [member_facts(view, replica) for replica in sorted(view.members)],
             "jobs": [job_facts(view, job) for job in sorted(view.specs)],
             "schema_problem": why_not_lead(view),
             "newer": {key: found.reason for key, found in sorted(view.newer.items())},
             "quarantined": {key: found.reason for key, found in sorted(view.quarantined.items())},
-            "etcd": _etcd_facts(health),
+            "etcd": etcd_facts(health),
         }
 
     async def follow(self) -> AsyncGenerator[tuple[Changes, View], None]:
@@ -319,13 +319,6 @@ class Client:
         )
 
 
-def _next_in_line(view: View, leader: Mapping[str, Any] | None) -> list[str]:
-    """The candidates behind the leader, each once: a restarted replica may have two keys until the old lease ends."""
-    leading = leader["replica"] if leader is not None and not leader.get("foreign") else None
-    standing = [stored.record.replica for stored in view.queue]
-    return [replica for replica in dict.fromkeys(standing) if replica != leading]
-
-
 def _checked(what: str, values: Mapping[str, Any], limit_bytes: int) -> dict[str, Any]:
     """:raises SettingsError: the values are not JSON within the bounds."""
     try:
@@ -377,31 +370,6 @@ def _channel(address: str, certificates: CertificateFiles | None) -> Any:
     pem = certificates.read_for_client()
     credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
     return grpc.aio.secure_channel(address, credentials, options=options)
-
-
-def _etcd_facts(health: Health) -> dict[str, Any]:
-    """Members have their ids in hex, as etcdctl shows them."""
-    endpoints = [
-        {
-            "endpoint": status.endpoint,
-            "member": f"{status.member:x}",
-            "version": status.version,
-            "db_size_bytes": status.db_size_bytes,
-            "db_in_use_bytes": status.db_in_use_bytes,
-            "quota_bytes": status.quota_bytes,
-            "leads": status.leader == status.member,
-            "raft_term": status.raft_term,
-            "errors": list(status.errors),
-        }
-        for status in health.endpoints
-    ]
-    return {
-        "endpoints": endpoints,
-        "silent": dict(health.silent),
-        "alarms": [{"member": f"{alarm.member:x}", "alarm": alarm.kind} for alarm in health.alarms],
-        "warnings": list(health.warnings()),
-        "unknown": health.unknown,
-    }
 
 
 def _jobs_with_runs(view: View) -> list[str]:

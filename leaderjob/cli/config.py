@@ -223,8 +223,10 @@ def _value_at(values: dict[str, Any], path: str) -> Any:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         return text
+    except RecursionError:
+        raise click.BadParameter("the JSON is nested too deeply", param_hint="VALUE") from None
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,9 @@
-"""Members, jobs and runs as scripts see them: what ``--json`` prints."""
+"""Members, jobs, runs and etcd as scripts see them: what ``--json`` prints."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from leaderjob.etcd.maintenance import Health
 from leaderjob.model.run import Run
 from leaderjob.records.keys import Kind
 from leaderjob.records.narrate import stamp
@@ -65,3 +67,35 @@ def run_facts(run: Run) -> dict[str, Any]:
         {key: value for key, value in attempt.items() if key != "v"} for attempt in facts["attempts"]
     ]
     return facts
+
+
+def next_in_line(view: View, leader: Mapping[str, Any] | None) -> list[str]:
+    """The candidates behind the leader, each once: a restarted replica may have two keys until the old lease ends."""
+    leading = leader["replica"] if leader is not None and not leader.get("foreign") else None
+    standing = [stored.record.replica for stored in view.queue]
+    return [replica for replica in dict.fromkeys(standing) if replica != leading]
+
+
+def etcd_facts(health: Health) -> dict[str, Any]:
+    """Members have their ids in hex, as etcdctl shows them."""
+    endpoints = [
+        {
+            "endpoint": status.endpoint,
+            "member": f"{status.member:x}",
+            "version": status.version,
+            "db_size_bytes": status.db_size_bytes,
+            "db_in_use_bytes": status.db_in_use_bytes,
+            "quota_bytes": status.quota_bytes,
+            "leads": status.leader == status.member,
+            "raft_term": status.raft_term,
+            "errors": list(status.errors),
+        }
+        for status in health.endpoints
+    ]
+    return {
+        "endpoints": endpoints,
+        "silent": dict(health.silent),
+        "alarms": [{"member": f"{alarm.member:x}", "alarm": alarm.kind} for alarm in health.alarms],
+        "warnings": list(health.warnings()),
+        "unknown": health.unknown,
+    }

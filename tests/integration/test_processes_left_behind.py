@@ -14,11 +14,15 @@ from leaderjob.engine.dispatch import Dispatch
 from leaderjob.execution.attempt import AttemptEnd
 from leaderjob.execution.protocol import WorkerRequest
 from leaderjob.model.run import Outcome
+from leaderjob.recipes import Timing
 from leaderjob.telemetry.events import Events
 from tests.support.hearing import hearing
 from tests.support.office import assigned, seated
 from tests.support.runs import admitted, outcomes, read, stored, with_policy
 from tests.support.streams import run_with_streams
+
+_WAITED_FOR = Timing(ttl_s=5, margin_s=1, keepalive_s=0.5)
+"""For tests that wait for the TTL to pass."""
 
 
 def test_a_broken_part_that_left_processes_behind_does_not_say_that_they_are_gone(
@@ -36,7 +40,7 @@ def test_a_broken_part_that_left_processes_behind_does_not_say_that_they_are_gon
     monkeypatch.setattr(dispatch, "run_attempt", attempt)
 
     async def main() -> None:
-        async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        async with seated(etcd.endpoint, namespace, tmp_path, timing=_WAITED_FOR) as seat:
             dispatching = Dispatch(seat.office, assigned("j"))
             with pytest.raises(ZeroDivisionError):
                 await dispatching.carry_out(await stored(seat, admitted()))
@@ -148,7 +152,7 @@ async def test_where_processes_were_left_the_next_attempt_waits_for_longer_than_
 
     monkeypatch.setattr(dispatch, "run_attempt", attempt)
 
-    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+    async with seated(etcd.endpoint, namespace, tmp_path, timing=_WAITED_FOR) as seat:
         dispatching = Dispatch(seat.office, with_policy(retries=1))
         done = await dispatching.carry_out(await stored(seat, admitted()))
         assert done.attempts[0].workers_gone is False

@@ -18,14 +18,14 @@ from leaderjob.model.command import Command, CommandKind
 from leaderjob.model.history import History
 from leaderjob.model.job import JobSpec, Policy
 from leaderjob.model.member import Candidate
-from leaderjob.recipes import Leadership
+from leaderjob.recipes import Leadership, Timing
 from leaderjob.records.feed import Feed
 from leaderjob.records.fenced import Committed, FencedWriter
 from leaderjob.records.keys import Keys
 from leaderjob.results.store import Store
 from leaderjob.scheduling.alarm import Alarm
 from leaderjob.scheduling.triggers import parse_schedule
-from tests.support.candidates import Observed, Place
+from tests.support.candidates import TIMING, Observed, Place
 
 _ROOT = Path(__file__).parents[2]
 _LIMITS = Limits(
@@ -80,14 +80,17 @@ async def seated(
     *,
     through: str | None = None,
     fed_through: str | None = None,
+    timing: Timing = TIMING,
 ) -> AsyncIterator[Seat]:
-    """:param through: another address of that etcd, which the office uses. :param fed_through: and its feed."""
+    """:param through: another address of that etcd, which the office uses. :param fed_through: and its feed.
+    :param timing: of the session; give a short TTL only to a test that waits for it.
+    """
     keys = Keys(namespace)
     place = Place(endpoint, namespace)
     place.prefix = keys.election
     with Store(directory / "store") as store:
         async with (
-            place.candidate(endpoint=through) as (election, session, client),
+            place.candidate(timing=timing, endpoint=through) as (election, session, client),
             place.outside() as outside,
             Etcd([fed_through or endpoint]) as fed_by,
             Alarm() as alarm,
