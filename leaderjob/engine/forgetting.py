@@ -14,7 +14,7 @@ from leaderjob.engine.answers import refuse
 from leaderjob.engine.newer import why_unreadable
 from leaderjob.engine.office import Office
 from leaderjob.engine.removal import end_unfinished, mark_removed, workers_may_live
-from leaderjob.etcd import Compare, Delete, Op, Put, modified_at
+from leaderjob.etcd import Compare, Delete, Put, modified_at
 from leaderjob.model.artifact import Forgotten
 from leaderjob.model.command import Command
 from leaderjob.records.fenced import Conflict
@@ -25,37 +25,48 @@ from leaderjob.telemetry.events import Events, emit
 
 _BATCH = 50
 _TRIES = 5
+_RETRY_PAUSE_S = 0.2
 _HISTORY = (Kind.RUN, Kind.PROGRESS, Kind.STAGED, Kind.VERSION, Kind.POINTER, Kind.NUMBERS, Kind.TIMETABLE)
 
 
 async def forget_job(office: Office, own: Collection[str], command: Stored[Command]) -> None:
     """Delete all records of the job, or refuse that. :param own: the jobs that this leader has.
 
-    :raises Conflict: the records are being changed by somebody else all the time.
+    :raises Conflict: the command was changed or withdrawn.
     """
     job = command.record.job or ""
-    view = office.feed.view
-    obstacle = why_unreadable(view, job) or _why_not(office, own, job)
-    if obstacle is not None:
-        await refuse(office, command, obstacle)
-        return
-    runs, versions = len(view.runs(job)), len(view.versions(job))
-    await mark_removed(office, job)
+    runs, versions = len(office.feed.view.runs(job)), len(office.feed.view.versions(job))
+    done = f"{job} was forgotten, with {_count(runs, 'run')} and {_count(versions, 'version')}"
     for _ in range(_TRIES):
+        obstacle = why_unreadable(office.feed.view, job) or _why_not(office, own, job)
+        if obstacle is not None:
+            await refuse(office, command, obstacle)
+            return
         try:
-            await end_unfinished(office, job)
-            await _remember_numbers(office, job)
-            await _delete_history(office, job)
-            break
+            async with office.ending:
+                await mark_removed(office, job)
+                await end_unfinished(office, job)
+                await _remember_numbers(office, job)
+                await _delete_history(office, job)
+                await _finish(office, command, done)
         except Conflict:
-            # Another hand changed a record; the view shows it soon.
-            await asyncio.sleep(0.2)
-    else:
-        raise Conflict(f"the records of job {job} are being changed by somebody else all the time")
-    await _finish(
-        office, command, f"{job} was forgotten, with {_count(runs, 'run')} and {_count(versions, 'version')}"
+            # Another hand changed a record, or the job came back; the view shows it soon.
+            await asyncio.sleep(_RETRY_PAUSE_S)
+            continue
+        emit(
+            Events.JOB_FORGOTTEN,
+            job=job,
+            term=office.token,
+            runs=runs,
+            versions=versions,
+            by=command.record.by,
+        )
+        return
+    await refuse(
+        office,
+        command,
+        f"the records of job {job} are being changed by somebody else all the time, and some are left: try again",
     )
-    emit(Events.JOB_FORGOTTEN, job=job, term=office.token, runs=runs, versions=versions, by=command.record.by)
 
 
 def _why_not(office: Office, own: Collection[str], job: str) -> str | None:
@@ -65,15 +76,29 @@ def _why_not(office: Office, own: Collection[str], job: str) -> str | None:
     spec = view.get(Kind.SPEC, job)
     if spec is None and not any(_of(view, kind, job) for kind in _HISTORY):
         return f"no job is called {job!r}; known are {', '.join(sorted(view.specs)) or 'none'}"
+    if (reason := _who_may_have_it(office, job)) is not None:
+        return reason
+    run = workers_may_live(office, job)
+    if run is not None:
+        return f"a worker of its run {run.id} may still be alive: try again in a moment"
+    return None
+
+
+def _who_may_have_it(office: Office, job: str) -> str | None:
+    """Which other live replica does, as a sentence; None: none does."""
+    view = office.feed.view
+    if view.newer_members:
+        return (
+            f"only a newer release can read {', '.join(view.newer_members)}, and that replica may have the job: stop it, or "
+            "let it lead"
+        )
+    is_defined = view.get(Kind.SPEC, job) is not None
     for replica in sorted(view.members):
-        has = jobs_of(view, replica)(job) if spec is not None and replica != office.replica else False
+        has = jobs_of(view, replica)(job) if is_defined and replica != office.replica else False
         if has:
             return f"{replica} has the job: stop it, or start it without the job"
         if has is None:
             return f"{replica} has not said whether it has the job: try again in a moment, or stop it if its release is older"
-    run = workers_may_live(office, job)
-    if run is not None:
-        return f"a worker of its run {run.id} may still be alive: try again in a moment"
     return None
 
 
@@ -108,20 +133,22 @@ async def _remember_numbers(office: Office, job: str) -> None:
 
 
 async def _delete_history(office: Office, job: str) -> None:
+    unchanged = _unchanged_definition(office, job)  # a replica that has the job again announces it first
     while records := [stored for kind in _HISTORY for stored in _of(office.feed.view, kind, job)]:
         batch = records[:_BATCH]
-        compares: list[Compare] = [modified_at(stored.key, stored.mod_revision) for stored in batch]
+        compares = [unchanged, *(modified_at(stored.key, stored.mod_revision) for stored in batch)]
         revision = await office.writer.commit(compares, [Delete(stored.key) for stored in batch])
         await office.feed.until(lambda view, revision=revision: view.revision >= revision)  # type: ignore[misc]
+
+
+def _unchanged_definition(office: Office, job: str) -> Compare:
+    spec = office.feed.view.get(Kind.SPEC, job)
+    return modified_at(office.keys.spec(job), spec.mod_revision if spec is not None else 0)
 
 
 async def _finish(office: Office, command: Stored[Command], outcome: str) -> None:
     """The definition goes with the answer to the command."""
     done = command.record.model_copy(update={"done": utcnow(), "accepted": True, "outcome": outcome})
-    compares: list[Compare] = [modified_at(command.key, command.mod_revision)]
-    ops: list[Op] = [Put(command.key, done.to_bytes())]
-    spec = office.feed.view.get(Kind.SPEC, command.record.job or "")
-    if spec is not None:
-        compares.append(modified_at(spec.key, spec.mod_revision))
-        ops.append(Delete(spec.key))
-    await office.writer.commit(compares, ops)
+    job = command.record.job or ""
+    compares = [modified_at(command.key, command.mod_revision), _unchanged_definition(office, job)]
+    await office.writer.commit(compares, [Put(command.key, done.to_bytes()), Delete(office.keys.spec(job))])

@@ -1,8 +1,9 @@
 """What the parts of a term work with."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from leaderjob.engine.stepdown import StepDown
@@ -65,6 +66,8 @@ class Office:
     limits: Limits
     all_loaded: Callable[[], bool] = lambda: False
     draining: Callable[[], None] = lambda: None
+    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while records of a removed job are ended or deleted: to end them creates records, too."""
 
     @property
     def token(self) -> int:

@@ -51,10 +51,9 @@ class Removal:
         view, now = office.feed.view, boottime()
         others = [jobs_of(view, replica) for replica in view.members if replica != office.replica]
         # A record that only a newer release can read may say that its replica has any of them.
-        unreadable = any(found.place.kind is Kind.MEMBER for found in view.newer.values())
         absent = [
             job
-            for job in (() if unreadable else lacking_jobs(view, self._own))
+            for job in (() if view.newer_members else lacking_jobs(view, self._own))
             if not view.newer_of(job) and all(has(job) is False for has in others)
         ]
         self._absent_since = {job: self._absent_since.get(job, now) for job in absent}
@@ -64,8 +63,11 @@ class Removal:
                     await mark_removed(office, job)
         for (job,), stored in list(view.records[Kind.SPEC].items()):
             if stored.record.removed is not None and job not in self._own and not view.newer_of(job):
-                with suppress(Conflict):  # changed meanwhile: the next look sees what it is now
-                    await self._go_on(stored, is_back=any(has(job) for has in others))
+                async with office.ending:
+                    if office.feed.view.get(Kind.SPEC, job) is not stored:
+                        continue
+                    with suppress(Conflict):  # changed meanwhile: the next look sees what it is now
+                        await self._go_on(stored, is_back=any(has(job) for has in others))
 
     async def _go_on(self, stored: Stored[JobSpec], *, is_back: bool) -> None:
         """With a job that was removed: it may be back, or have something left to end."""
@@ -73,7 +75,7 @@ class Removal:
         if is_back:
             await _write(office, stored, removed=None)
             emit(Events.JOB_RETURNED, job=job, term=office.token)
-        elif workers_may_live(office, job) is None:
+        elif _has_something_to_end(office, job) and workers_may_live(office, job) is None:
             await end_unfinished(office, job)
             await _end_schedule(office, stored.record)
 
@@ -126,10 +128,19 @@ async def end_unfinished(office: Office, job: str) -> None:
         await office.feed.until(lambda view, revision=revision: view.revision >= revision)  # type: ignore[misc]
 
 
+def _has_something_to_end(office: Office, job: str) -> bool:
+    """Asked of every removed job at each look, so it must not go through their histories."""
+    return bool(office.feed.view.unfinished_runs(job)) or _has_schedule(office, job)
+
+
+def _has_schedule(office: Office, job: str) -> bool:
+    timetable = office.feed.view.timetable(job)
+    return timetable is not None and bool(timetable.record.schedule or timetable.record.next_fire)
+
+
 async def _end_schedule(office: Office, spec: JobSpec) -> None:
     """Account for the fires that nobody ran, and let there be no next one."""
-    timetable = office.feed.view.timetable(spec.name)
-    if timetable is None or not (timetable.record.schedule or timetable.record.next_fire):
+    if not _has_schedule(office, spec.name):
         return
     ended = spec.model_copy(update={"schedule": ()})
     await Admission(office, Assignment(ended, parse_schedule((), job=spec.name))).open()

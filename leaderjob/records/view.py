@@ -80,6 +80,11 @@ class View:
         ]
 
     @property
+    def newer_members(self) -> list[str]:
+        """The keys of members that only a newer release can read: nobody here knows which jobs they have."""
+        return sorted(key for key, found in self.newer.items() if found.place.kind is Kind.MEMBER)
+
+    @property
     def leader_key(self) -> KeyValue | None:
         """The election key with the lowest create revision."""
         return min(self.candidates.values(), key=lambda kv: kv.create_revision, default=None)
