@@ -30,7 +30,11 @@ async def move_corrupt_records_aside(office: Office, specs: Mapping[str, JobSpec
 
     def untried(view: View) -> Iterator[tuple[str, Quarantined]]:
         for key, found in view.quarantined.items():
-            if found.place.kind not in _NOT_OURS and (key, found.kv.mod_revision) not in tried:
+            job = found.place.job
+            if found.place.kind in _NOT_OURS or (key, found.kv.mod_revision) in tried:
+                continue
+            # The repair is a decision as any other: a record that cannot be read here may say more about the job.
+            if job is None or not view.newer_of(job):
                 yield key, found
 
     while True:

@@ -64,6 +64,7 @@ _OF_A_JOB = frozenset(
     {
         Kind.SPEC,
         Kind.TIMETABLE,
+        Kind.FORGOTTEN,
         Kind.RUN,
         Kind.PROGRESS,
         Kind.STAGED,

@@ -25,6 +25,7 @@ _OF_A_JOB = [
     for key in (
         _KEYS.spec("j"),
         _KEYS.timetable("j"),
+        _KEYS.forgotten("j"),
         _KEYS.run("j", "20260101t000000z"),
         _KEYS.staged("j", "r"),
         _KEYS.pointer("j"),

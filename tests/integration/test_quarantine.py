@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine.quarantine import move_corrupt_records_aside
+from leaderjob.model.artifact import Version
 from leaderjob.records.view import View
 from tests.support.office import Seat, going_on, seated
 from tests.support.streams import run_with_streams
@@ -86,3 +88,38 @@ async def _quiet(seat: Seat) -> None:
         return view.revision >= revision
 
     await seat.feed.until(shown)
+
+
+async def test_what_belongs_to_a_job_that_waits_for_a_newer_release_is_repaired_when_that_can_be_read(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        keys = seat.keys
+        held, other, newer = keys.pointer("j"), keys.pointer("k"), keys.numbers("j")
+        version = Version(
+            version=1,
+            sequence=1,
+            run="r",
+            token=1,
+            digest="blake3:" + "0" * 64,
+            manifest_bytes=1,
+            size_bytes=1,
+            file_count=1,
+            published=utcnow(),
+        )
+        values = {
+            newer: b'{"v":99}',
+            keys.version("j", 1): version.to_bytes(),
+            held: b"spoilt",
+            other: b"spoilt",
+        }
+        for key, value in values.items():
+            revision = await seat.outside.put(key, value)
+        await seat.feed.until(lambda view: view.revision >= revision)
+        async with going_on(move_corrupt_records_aside(seat.office, {})):
+            await seat.feed.until(lambda view: set(view.quarantined) == {held})
+            await moved(seat, other, b"spoilt")()
+            assert (await seat.outside.get(keys.quarantine(held))) is None
+            await seat.outside.delete(newer)
+            view = await seat.feed.until(lambda view: not view.quarantined)
+        assert view.pointer("j") is not None
