@@ -1,5 +1,6 @@
 """Which of the jobs in force this replica lacks, in its member record: others decide by that who should lead."""
 
+import asyncio
 from collections.abc import Collection
 
 from leaderjob.cluster.membership import Membership
@@ -10,6 +11,8 @@ from leaderjob.records.view import View
 from leaderjob.telemetry.events import Events, emit
 
 NAMES_LIMIT = 1000
+_PAUSE_S = 0.5
+"""Between two counts: a leader may announce thousands of jobs one after the other, and a count looks at all of them."""
 
 
 def count_lacks(view: View, jobs: Collection[str]) -> Lacks:
@@ -47,10 +50,10 @@ async def keep_lacks_counted(feed: Feed, membership: Membership, jobs: Collectio
         changes = seen.definitions_changed
         lacks = count_lacks(seen, jobs)
         membership.set(lacks=lacks)
-        if (lacks.jobs, lacks.count) == told:
-            continue
-        told = lacks.jobs, lacks.count
-        if lacks.count:
-            emit(Events.LACKS_JOBS, count=lacks.count, jobs=name_some(lacks.jobs, lacks.count))
-        else:
-            emit(Events.LACKS_NO_JOBS)
+        if (lacks.jobs, lacks.count) != told:
+            told = lacks.jobs, lacks.count
+            if lacks.count:
+                emit(Events.LACKS_JOBS, count=lacks.count, jobs=name_some(lacks.jobs, lacks.count))
+            else:
+                emit(Events.LACKS_NO_JOBS)
+        await asyncio.sleep(_PAUSE_S)

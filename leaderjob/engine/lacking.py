@@ -19,6 +19,8 @@ from leaderjob.scheduling.absence import Absence
 from leaderjob.telemetry.events import Events, emit
 
 NAMES_LIMIT = 10_000
+_SIZE_LIMIT_BYTES = 512 * 1024
+"""A third of what etcd takes by default."""
 _LOOK_EVERY_S = 1.0
 _NOTE_EVERY_S = 60.0
 _NOTES_LIMIT = 20
@@ -66,7 +68,7 @@ def absences(view: View, job: str, token: int) -> tuple[Absence, ...]:
             elsewhere=note.elsewhere.get(job, ()),
         )
         for note in notes
-        if job in note.jobs
+        if job in note.named
     ]
     return tuple(sorted(found, key=lambda absence: absence.since)[-_ABSENCES_LIMIT:])
 
@@ -103,18 +105,22 @@ def _elsewhere(view: View, leader: str, jobs: Collection[str]) -> set[str]:
 
 
 def _went_on(
-    known: Mapping[str, tuple[datetime, ...]], elsewhere: Collection[str], now: datetime
+    jobs: Collection[str],
+    known: Mapping[str, tuple[datetime, ...]],
+    elsewhere: Collection[str],
+    now: datetime,
 ) -> dict[str, tuple[datetime, ...]]:
     """The instants with those of the jobs that came to be elsewhere by ``now``, or are so no more."""
     found = {}
-    for job in {*known, *elsewhere}:
+    for job in jobs:
         instants = known.get(job, ())
         was_elsewhere = len(instants) % 2 == 1
         if was_elsewhere is not (job in elsewhere):
             instants = (*instants, now)
         while len(instants) > _INSTANTS_LIMIT:
             instants = instants[2:]
-        found[job] = instants
+        if instants:
+            found[job] = instants
     return found
 
 
@@ -132,8 +138,17 @@ async def _note(office: Office, jobs: tuple[str, ...], elsewhere: Collection[str
         since=former.since if former is not None else now,
         seen=now,
         jobs=jobs,
-        elsewhere=_went_on(former.elsewhere if former is not None else {}, elsewhere, now),
+        elsewhere=_went_on(jobs, former.elsewhere if former is not None else {}, elsewhere, now),
     )
     await office.writer.commit(
-        [modified_at(key, found.mod_revision if found else 0)], [Put(key, note.to_bytes())]
+        [modified_at(key, found.mod_revision if found else 0)], [Put(key, fit_note(note).to_bytes())]
     )
+
+
+def fit_note(note: Lacking) -> Lacking:
+    """With as many of its jobs as a record may have: names can be long, and each may have come and gone elsewhere."""
+    while (size_bytes := len(note.to_bytes())) > _SIZE_LIMIT_BYTES:
+        jobs = note.jobs[: len(note.jobs) * _SIZE_LIMIT_BYTES // size_bytes]
+        elsewhere = {job: note.elsewhere[job] for job in jobs if job in note.elsewhere}
+        note = Lacking(**{**note.model_dump(), "jobs": jobs, "elsewhere": elsewhere})
+    return note

@@ -1,6 +1,7 @@
 """Jobs that a leader did not have: why their fires did not run."""
 
 from datetime import datetime
+from functools import cached_property
 
 from leaderjob.model.record import Record
 from leaderjob.names import Name
@@ -19,3 +20,8 @@ class Lacking(Record):
     seen: datetime
     jobs: tuple[Name, ...]
     elsewhere: dict[Name, tuple[datetime, ...]] = {}
+
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """The jobs, to look one up: every fire of every job asks, and there may be ten thousand."""
+        return frozenset(self.jobs)
