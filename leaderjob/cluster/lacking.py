@@ -17,14 +17,12 @@ _PAUSE_S = 0.5
 
 def count_lacks(view: View, jobs: Collection[str]) -> Lacks:
     """:param jobs: those that the replica has."""
-    lacking, returned, revision = [], [], 0
+    lacking, revision = [], 0
     for job, stored in view.specs.items():
         revision = max(revision, stored.create_revision)
-        in_force = stored.record.removed is None
-        if in_force and job not in jobs:
+        if stored.record.removed is None and job not in jobs:
             lacking.append(job)
-        elif not in_force and job in jobs:
-            returned.append(job)
+    returned = [job for job in jobs if not view.is_in_force(job)]
     return Lacks(
         jobs=tuple(sorted(lacking)[:NAMES_LIMIT]),
         count=len(lacking),

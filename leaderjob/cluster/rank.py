@@ -33,15 +33,15 @@ def lacks_of(view: View, replica: str) -> Lacks | None:
 
 
 def jobs_of(view: View, replica: str) -> Callable[[str], bool | None]:
-    """Tells of each job that is defined whether a live member has it. None: it is not known."""
+    """Tells of each job whether a live member has it. None: it is not known."""
     lacks = lacks_of(view, replica)
     lacking = frozenset(lacks.jobs) if lacks is not None else frozenset[str]()
 
     def has(job: str) -> bool | None:
         spec = view.get(Kind.SPEC, job)
-        if lacks is None or spec is None:
+        if lacks is None:
             return None
-        if spec.record.removed is not None:
+        if spec is None or spec.record.removed is not None:
             return job in lacks.returned
         if job in lacking:
             return False

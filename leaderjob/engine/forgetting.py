@@ -92,9 +92,8 @@ def _who_may_have_it(office: Office, job: str) -> str | None:
             f"only a newer release can read {', '.join(view.newer_members)}, and that replica may have the job: stop it, or "
             "let it lead"
         )
-    is_defined = view.get(Kind.SPEC, job) is not None
     for replica in sorted(view.members):
-        has = jobs_of(view, replica)(job) if is_defined and replica != office.replica else False
+        has = jobs_of(view, replica)(job) if replica != office.replica else False
         if has:
             return f"{replica} has the job: stop it, or start it without the job"
         if has is None:

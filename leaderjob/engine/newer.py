@@ -5,7 +5,6 @@ decide anything that depends on it.
 """
 
 from leaderjob.engine.office import Office
-from leaderjob.records.stored import NewerRecord
 from leaderjob.records.view import View
 from leaderjob.telemetry.events import Events, emit
 
@@ -31,10 +30,3 @@ async def until_readable(office: Office, job: str) -> None:
         keys = ", ".join(each.kv.key for each in found[:_NAMED])
         emit(Events.JOB_WAITS_FOR_NEWER, job=job, term=office.token, keys=keys, count=len(found))
         await office.feed.until(lambda view: not view.newer_of(job))
-
-
-def check_readable(office: Office, job: str) -> None:
-    """:raises NewerRecord: some record of the job can only be read by a newer release."""
-    reason = why_unreadable(office.feed.view, job)
-    if reason is not None:
-        raise NewerRecord(reason)

@@ -11,7 +11,7 @@ from leaderjob.etcd import Compare, modified_at
 from leaderjob.model.artifact import Numbers, Pointer, Version
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
-from leaderjob.records.stored import CorruptRecord, decode
+from leaderjob.records.stored import CorruptRecord, NewerRecord, decode
 
 _VERSION = re.compile(r".*/versions/([0-9]+)", re.DOTALL)
 
@@ -31,8 +31,8 @@ async def read_numbers(office: Office, job: str, pointer: Pointer | None) -> tup
     if found is not None:
         try:
             record = decode(Kind.NUMBERS, found).record
-        except CorruptRecord as error:
-            raise Conflict(f"{error}; it is read again once it was moved aside") from error
+        except (CorruptRecord, NewerRecord) as error:
+            raise Conflict(f"{error}; it is read again once the view shows it") from error
         assert isinstance(record, Numbers)
         known.append(record)
     forgotten = view.get(Kind.FORGOTTEN, job)

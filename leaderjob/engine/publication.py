@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderjob.clock import utcnow
-from leaderjob.engine.newer import check_readable
+from leaderjob.engine.newer import until_readable
 from leaderjob.engine.numbers import read_numbers
 from leaderjob.engine.office import Office
 from leaderjob.etcd import Delete, Put, absent, modified_at
@@ -20,7 +20,7 @@ from leaderjob.model.run import Outcome, Run
 from leaderjob.offload import run_in_thread
 from leaderjob.records.fenced import Conflict
 from leaderjob.records.keys import Kind
-from leaderjob.records.stored import CorruptRecord, Stored, decode
+from leaderjob.records.stored import CorruptRecord, NewerRecord, Stored, decode
 from leaderjob.records.view import View
 from leaderjob.results.errors import Unpublishable
 from leaderjob.telemetry.events import Events, emit
@@ -82,12 +82,12 @@ def _check_result(result: Any) -> None:
 
 async def _switch(office: Office, run: Stored[Run], staged: Staged, result: Any) -> Run:
     keys, job = office.keys, run.record.job
-    check_readable(office, job)
+    await until_readable(office, job)
     found = await office.writer.read(keys.pointer(job))
     try:
         before = decode(Kind.POINTER, found).record if found else None
-    except CorruptRecord as error:
-        raise Conflict(f"{error}; it is read again once it was moved aside") from error
+    except (CorruptRecord, NewerRecord) as error:
+        raise Conflict(f"{error}; it is read again once the view shows it") from error
     assert before is None or isinstance(before, Pointer)
     if _is_superseded(run.record, before):
         return await _supersede(office, run)

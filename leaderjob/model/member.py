@@ -31,8 +31,8 @@ class Holding(Record):
 class Lacks(Record):
     """What a replica lacks of the jobs that are in force, by their definitions in etcd.
 
-    ``jobs`` has at most the first 1,000 of their names, ``count`` is how many there are. ``returned`` names jobs that were
-    removed and that this replica has. ``revision`` is the create revision of the newest definition that was counted.
+    ``jobs`` has at most the first 1,000 of their names, ``count`` is how many there are. ``returned`` names jobs that
+    this replica has and that are not in force: they were removed, or have no definition. ``revision`` is the create revision of the newest definition that was counted.
     """
 
     jobs: tuple[Name, ...] = ()

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.engine.publication import publish
 from leaderjob.engine.term import serve_term
 from leaderjob.model.command import Command
-from leaderjob.model.run import Outcome
+from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.keys import Keys
 from leaderjob.records.view import View
 from leaderjob.telemetry.events import Events
 from tests.support.hearing import hearing
 from tests.support.office import Seat, assigned, going_on, seated, trigger
 from tests.support.replicas import Cluster, Replica, leads, told, wait_for_line
+from tests.support.runs import stored
 
 _KEYS = Keys("n")
 _OF_A_JOB = [
@@ -107,6 +110,25 @@ async def test_a_record_that_becomes_newer_stops_its_job_between_two_runs(
                 runs = len(heard.all(Events.RUN_FINISHED))
                 await seat.outside.delete(key)
                 await heard.until(Events.RUN_FINISHED, runs + 1)
+
+
+async def test_a_result_is_published_once_every_record_of_its_job_can_be_read(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        key = seat.keys.version("j", 7)
+        await seat.outside.put(key, b'{"v":99}')
+        await seat.feed.until(lambda view: key in view.newer)
+        run = Run(id="r", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow())
+        begun = await stored(seat, run.begin(token=seat.office.token, replica="r1", ttl_s=1.0, now=utcnow()))
+        (tmp_path / "artifact").mkdir()
+        with hearing() as heard:
+            async with going_on(publish(seat.office, begun, tmp_path / "artifact", {"answer": 42})):
+                assert (await heard.until(Events.JOB_WAITS_FOR_NEWER))["keys"] == key
+                assert seat.feed.view.pointer("j") is None
+                await seat.outside.delete(key)
+                view = await seat.feed.until(lambda view: view.pointer("j") is not None)
+        assert [found.record.outcome for found in view.runs("j")] == [Outcome.SUCCEEDED]
 
 
 async def test_a_command_of_a_newer_release_is_neither_obeyed_nor_answered_nor_in_the_way(

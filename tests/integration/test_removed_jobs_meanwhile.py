@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from leaderjob.clock import utcnow
+from leaderjob.cluster.lacking import count_lacks
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.engine import removal as removals
 from leaderjob.engine.admission import Admission
@@ -27,6 +28,7 @@ from tests.integration.test_removed_jobs import (
     with_history,
 )
 from tests.support.office import Interrupted, Seat, going_on, seated
+from tests.support.ranks import member
 
 
 def before_deleting(
@@ -141,3 +143,23 @@ async def test_a_removed_job_of_which_nothing_is_left_to_end_costs_no_look_at_it
         await removing.look()
         assert not looked
         assert not seat.feed.view.unfinished_runs("old")
+
+
+async def test_a_job_without_a_definition_is_not_forgotten_while_a_member_has_it(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    """Somebody has deleted it, or it was damaged and moved aside."""
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        await with_history(seat, runs=1)
+        await seat.outside.delete(seat.keys.spec("old"))
+        await seat.feed.until(lambda view: "old" not in view.specs)
+        before = left(seat.feed.view)
+        counted = count_lacks(seat.feed.view, {"old"})
+        await put(seat, {seat.keys.member("r2"): member("r2").model_copy(update={"lacks": counted})})
+        async with going_on(take_commands(seat.office, {})):
+            done = await asked(seat, forget())
+            assert (done.accepted, "r2 has the job" in str(done.outcome)) == (False, True)
+            assert left(seat.feed.view) == before
+            counted = count_lacks(seat.feed.view, {"mine"})
+            await put(seat, {seat.keys.member("r2"): member("r2").model_copy(update={"lacks": counted})})
+            assert (await asked(seat, forget("again"))).accepted
