@@ -29,4 +29,4 @@ async def until_readable(office: Office, job: str) -> None:
     if found:
         keys = ", ".join(each.kv.key for each in found[:_NAMED])
         emit(Events.JOB_WAITS_FOR_NEWER, job=job, term=office.token, keys=keys, count=len(found))
-        await office.feed.until(lambda view: not view.newer_of(job))
+        await office.feed.until(lambda view: not view.newer_of(job), job=job)

@@ -30,11 +30,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The changes up to ``revision``; ``listed`` if they come from a listing and not from a watch."""
+    """The changes up to ``revision``; ``listed`` if they come from a listing and not from a watch.
+
+    ``jobs`` are those of which a record changed, also one that cannot be read.
+    """
 
     changes: tuple[Change, ...]
     revision: int
     listed: bool
+    jobs: frozenset[str] = frozenset()
 
 
 async def read_feed(
@@ -50,8 +54,8 @@ async def read_feed(
     async with aclosing(follow(etcd, keys.root if below is None else below)) as batches:
         async for batch in batches:
             with _collector_paused(len(batch.events) > _RECORDS_PER_TURN):
-                changes = await _apply(view, keys, batch)
-            yield Changes(changes, batch.revision, batch.listed)
+                changes, jobs = await _apply(view, keys, batch)
+            yield Changes(changes, batch.revision, batch.listed, jobs)
 
 
 @contextmanager
@@ -68,7 +72,7 @@ def _collector_paused(large: bool) -> Iterator[None]:
             gc.enable()
 
 
-async def _apply(view: View, keys: Keys, batch: Batch) -> tuple[Change, ...]:
+async def _apply(view: View, keys: Keys, batch: Batch) -> tuple[tuple[Change, ...], frozenset[str]]:
     """Decode a batch, which may be a listing of a hundred thousand records, without stalling the event loop."""
     decoded = []
     for number, event in enumerate(batch.events, start=1):
@@ -84,7 +88,8 @@ async def _apply(view: View, keys: Keys, batch: Batch) -> tuple[Change, ...]:
         if unseen and number % _RECORDS_PER_TURN == 0:
             await asyncio.sleep(0)
     view.revision = batch.revision
-    return tuple(changes)
+    jobs = {found[0].job for found in decoded if found is not None}
+    return tuple(changes), frozenset(job for job in jobs if job is not None)
 
 
 _Found = tuple[Place, Stored[Record] | Quarantined | None] | None
@@ -112,10 +117,9 @@ def _apply_one(view: View, keys: Keys, event: Event, found: _Found) -> Change | 
     if found is None:
         return None
     place, now = found
-    view.quarantined.pop(event.key, None)
-    view.newer.pop(event.key, None)
+    unreadable = now if isinstance(now, Quarantined) else None
+    view.set_unreadable(event.key, place, unreadable)
     if isinstance(now, Quarantined):
-        (view.newer if now.newer else view.quarantined)[event.key] = now
         _tell_unreadable(now)
         now = None
     before = view.get(place.kind, *place.names)
@@ -180,9 +184,7 @@ class Feed:
                         if of_every_job:
                             self.wake()
                         else:
-                            self._wake(
-                                {job for change in batch.changes if (job := change.place.job) is not None}
-                            )
+                            self._wake(batch.jobs)
             except EtcdError as error:
                 if not troubled:
                     emit(Events.CONNECTION_TROUBLE, reason=error)

@@ -54,6 +54,7 @@ class View:
     _by_job: dict[Kind, dict[str, dict[tuple[str, ...], Stored[Any]]]] = field(
         default_factory=lambda: {kind: {} for kind in _SEVERAL_OF_A_JOB}, repr=False
     )
+    _newer_by_job: dict[str, dict[str, Quarantined]] = field(default_factory=dict, repr=False)
     _unfinished: dict[str, dict[tuple[str, ...], Stored[Run]]] = field(default_factory=dict, repr=False)
 
     def get(self, kind: Kind, *names: str) -> Stored[Any] | None:
@@ -71,13 +72,24 @@ class View:
             over = stored is None or stored.record.state is State.DONE
             _replace_by_job(self._unfinished, names, None if over else stored)
 
+    def set_unreadable(self, key: str, place: Place, found: Quarantined | None) -> None:
+        """What stands there cannot be read, or can be, or is gone (None)."""
+        job = place.job if place.kind is not Kind.PROGRESS else None
+        self.quarantined.pop(key, None)
+        if self.newer.pop(key, None) is not None and job is not None:
+            of_job = self._newer_by_job[job]
+            del of_job[key]
+            if not of_job:
+                del self._newer_by_job[job]
+        if found is None:
+            return
+        (self.newer if found.newer else self.quarantined)[key] = found
+        if found.newer and job is not None:
+            self._newer_by_job.setdefault(job, {})[key] = found
+
     def newer_of(self, job: str) -> list[Quarantined]:
         """The records of a job that only a newer release can read, apart from progress, which nothing depends on."""
-        return [
-            found
-            for found in self.newer.values()
-            if found.place.job == job and found.place.kind is not Kind.PROGRESS
-        ]
+        return list(self._newer_by_job.get(job, {}).values())
 
     @property
     def newer_members(self) -> list[str]:

@@ -78,6 +78,22 @@ async def test_deletion_of_a_record_wakes_the_readers_of_its_job(etcd: EmbeddedE
             await gone
 
 
+async def test_a_record_that_cannot_be_read_wakes_the_readers_of_its_job_when_it_comes_and_when_it_goes(
+    etcd: EmbeddedEtcd, namespace: str
+) -> None:
+    keys = Keys(namespace)
+    async with Etcd([etcd.endpoint]) as client, running(Feed(client, keys)) as feed:
+        await feed.changed()
+        came = asyncio.create_task(feed.until(lambda view: bool(view.newer_of("mine")), job="mine"))
+        await asyncio.sleep(0)
+        await client.put(keys.pointer("mine"), b'{"v":99}')
+        await came
+        went = asyncio.create_task(feed.until(lambda view: not view.newer_of("mine"), job="mine"))
+        await asyncio.sleep(0)
+        await client.delete(keys.pointer("mine"))
+        await went
+
+
 async def test_reading_again_wakes_the_readers_of_every_job(etcd: EmbeddedEtcd, namespace: str) -> None:
     keys = Keys(namespace)
     async with Etcd([etcd.endpoint]) as client, running(Feed(client, keys)) as feed:

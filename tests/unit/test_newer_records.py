@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leaderjob.cluster.schema import why_not_lead
 from leaderjob.etcd import KeyValue
@@ -127,3 +129,39 @@ def test_the_first_layout_needs_no_record() -> None:
     assert why_not_lead(View()) is None
     assert why_not_lead(view_with_schema(Schema(number=1).to_bytes())) is None
     assert Schema(number=1).to_bytes() == b'{"v":1,"schema":1}'
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    KEYS.spec("x"),
+                    KEYS.spec("y"),
+                    KEYS.forgotten("x"),
+                    KEYS.run("x", "r"),
+                    KEYS.progress("x", "r", 1),
+                    KEYS.command("x"),
+                ]
+            ),
+            st.sampled_from(["newer", "corrupt", "gone"]),
+        )
+    )
+)
+def test_the_records_of_a_job_that_only_a_newer_release_can_read_are_those_that_stand_there(
+    events: list[tuple[str, str]],
+) -> None:
+    view, standing = View(), dict[str, str]()
+    for key, what in events:
+        place = KEYS.locate(key)
+        assert place is not None
+        kv = KeyValue(key, b"", 5, 6, 1, 0)
+        found = Quarantined(kv, place, what, newer=what == "newer")
+        view.set_unreadable(key, place, None if what == "gone" else found)
+        standing[key] = what
+    newer = {key for key, what in standing.items() if what == "newer"}
+    assert set(view.newer) == newer
+    assert set(view.quarantined) == {key for key, what in standing.items() if what == "corrupt"}
+    for job in ("x", "y"):
+        of_job = {key for key in newer if f"/{job}/" in key and "progress" not in key}
+        assert {found.kv.key for found in view.newer_of(job)} == of_job
