@@ -18,7 +18,12 @@ _MAX_QUOTED = 100
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_AT = re.compile(r".*(?:@|%40)", re.IGNORECASE | re.DOTALL)
+# As it is, percent-encoded once or more often, and as other characters of Unicode that mean the same.
+_AT = re.compile(r".*(?:[@\uff20\ufe6b]|%(?:25)*40)", re.DOTALL)
+# Half of a list that was split at a comma within a password has no "@": what is neither a port nor IPv6 may be secret.
+_NO_PORT = re.compile(
+    r"((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:]*:)(?!//|[0-9]{1,5}(?![^/?#,])|[0-9A-Fa-f:.]*:).{2,}", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def parse_endpoint(text: str) -> Endpoint:
     if not isinstance(text, str):
         raise SettingsError(f"an etcd endpoint is a string, not of type {type(text).__name__}: {_FORMS}")
     stripped = text.strip(" \t\r\n")
-    if _AT.match(stripped):
+    if holds_user(stripped):
         raise _invalid(
             text, "holds a user or a password", "give those by themselves, as username and password"
         )
@@ -95,6 +100,11 @@ def parse_endpoint(text: str) -> Endpoint:
     if any(mark in rest for mark in "/?#\\"):
         raise _invalid(text, "has more behind the port than an endpoint may have")
     return Endpoint(scheme, _host_and_port(text, rest))
+
+
+def holds_user(text: str) -> bool:
+    """Whether there is a user or a password in ``text``, which must then be neither split nor quoted."""
+    return _AT.match(text) is not None
 
 
 def choose_certificates(
@@ -177,5 +187,6 @@ def _invalid(text: str, fault: str, remedy: str = _FORMS) -> SettingsError:
 def _quoted(text: str) -> str:
     """``text`` as an error shows it: without what may be a password, and not at any length."""
     shown = _AT.sub("***@", text)
+    shown = _NO_PORT.sub(r"\1***", shown)
     shown = re.sub(r"([?#]).*", r"\1***", shown, flags=re.DOTALL)
     return repr(shown if len(shown) <= _MAX_QUOTED else shown[:_MAX_QUOTED] + "…")

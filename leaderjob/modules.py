@@ -84,7 +84,7 @@ def own_trace(error: BaseException) -> dict[str, Json]:
     try:
         frames = _own_frames(error)
         return {"traceback": _text(error, frames), "exceptions": describe(error, frames)}
-    except Exception as problem:  # noqa: BLE001 - exceptions are classes of the author's, and may do anything
+    except BaseException as problem:  # noqa: BLE001 - exceptions are classes of the author's, and may do anything
         return {"traceback": f"(the traceback cannot be shown: {message_of(problem)})", "exceptions": []}
 
 

@@ -5,7 +5,9 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from queue import SimpleQueue
 
 from leaderjob.execution.protocol import PROGRESS_INTERVAL_S, shorten, to_line
 from leaderjob.sdk import Json
@@ -30,23 +32,40 @@ class Channel:
         self._descriptor = descriptor
         self._identity = _identity(descriptor)
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._lines: deque[bytes] = deque()
+        self._writing = False
 
-    def send(self, message: Mapping[str, Json]) -> None:
-        """:raises InvalidJson: the message is not JSON within the bounds; nothing was written.
+    def send(self, message: Mapping[str, Json], value: bytes | None = None) -> None:
+        """:param value: the message's ``value``, as :func:`encode` has returned it. It is not encoded here a second time,
+        because by then the job's code may have changed it.
+        :raises InvalidJson: the message is not JSON within the bounds; nothing was written.
         :raises ChannelClosed: the descriptor is no longer ours."""
         if os.getpid() != self._pid:
             return
-        line = memoryview(to_line(dict(message)))
+        line = to_line(dict(message))
+        if value is not None:
+            line = line.removesuffix(b"}\n") + b',"value":' + value + b"}\n"
         with self._lock:
-            # The number may be that of a file of the job's own by now.
-            if _identity(self._descriptor) != self._identity:
-                raise ChannelClosed(
-                    f"the job's code closed descriptor {self._descriptor}, by which leaderjob learns how the job "
-                    "ended: close only descriptors that your code has opened"
-                )
-            while line:
-                line = line[os.write(self._descriptor, line) :]
+            self._lines.append(line)
+            if self._writing:
+                return  # a signal handler's message: the call that it interrupts writes it after its own
+            self._writing = True
+            try:
+                while self._lines:
+                    self._write(memoryview(self._lines.popleft()))
+            finally:
+                self._writing = False
+
+    def _write(self, line: memoryview) -> None:
+        # The number may be that of a file of the job's own by now.
+        if _identity(self._descriptor) != self._identity:
+            raise ChannelClosed(
+                f"the job's code closed descriptor {self._descriptor}, by which leaderjob learns how the job "
+                "ended: close only descriptors that your code has opened"
+            )
+        while line:
+            line = line[os.write(self._descriptor, line) :]
 
     def _close_in_child(self) -> None:
         if _identity(self._descriptor) == self._identity:
@@ -66,17 +85,18 @@ class Progress:
     """Sends the latest progress at once or 0.1 s after the one before; those between are dropped.
 
     A forked child of the job has a copy of this object but none of its threads: what it reports is
-    ignored.
+    ignored. A signal handler may report while a report of its own thread is under way, so the lock can be taken again,
+    and nothing here waits for a condition.
     """
 
     def __init__(self, send: Send, interval_s: float = PROGRESS_INTERVAL_S) -> None:
         self._send = send
         self._interval_s = interval_s
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: Mapping[str, Json] | None = None
         self._sent_at = float("-inf")
-        self._has_waiting = threading.Event()
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def report(self, message: Mapping[str, Json]) -> None:
@@ -95,19 +115,19 @@ class Progress:
                 self._sent_at = now
                 self._send(checked)
                 return
-            self._waiting = checked
+            asleep, self._waiting = self._waiting is None, checked
             # Most jobs never report that fast: they never get a thread, and may fork as they like.
             if self._thread is None:
                 self._thread = threading.Thread(target=self._send_later, name="progress", daemon=True)
                 self._thread.start()
-            self._has_waiting.set()
+            if asleep:
+                self._wake.put(None)
 
     def flush(self) -> None:
         """Send what is waiting, now."""
         if os.getpid() != self._pid:
             return
         with self._lock:
-            self._has_waiting.clear()
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
                 self._sent_at = time.monotonic()
@@ -115,7 +135,7 @@ class Progress:
 
     def _send_later(self) -> None:
         while True:
-            self._has_waiting.wait()
+            self._wake.get()
             time.sleep(max(0.0, self._sent_at + self._interval_s - time.monotonic()))
             self.flush()
 

@@ -16,7 +16,7 @@ from leaderjob.execution.protocol import from_line, shorten
 from leaderjob.json_text import ANSWER_LIMIT_BYTES, JsonTooLarge, encode
 from leaderjob.modules import load_job, own_trace, program_arguments
 from leaderjob.sdk import Answer, BadQuery, Json
-from leaderjob.telemetry.raised import message_of
+from leaderjob.telemetry.raised import message_of, name_of
 
 
 def main() -> None:
@@ -36,10 +36,10 @@ def main() -> None:
         channel.send({"type": "ready"})
         for line in requests:
             request = from_line(line)
-            said = {"id": request["id"], **_answered(answer, request["query"], own_pid)}
+            said, value = _answered(answer, request["query"], own_pid)
             if os.getpid() != own_pid:
                 return  # a process that the job has forked: the requests are not for it
-            channel.send(said)
+            channel.send({"id": request["id"], **said}, value)
 
 
 def _own_input() -> BinaryIO:
@@ -58,38 +58,34 @@ def _open(reference: str, directory: Path) -> Answer:
     return job.opener(directory)
 
 
-def _answered(answer: Answer, query: dict[str, Json], own_pid: int) -> dict[str, Json]:
-    """What is wrong with the call is the caller's fault, and so is what the job's code says is; all else is the job's."""
+def _answered(answer: Answer, query: dict[str, Json], own_pid: int) -> tuple[dict[str, Json], bytes | None]:
+    """What to say, and the JSON of the answer. What is wrong with the call is the caller's fault, and so is what the
+    job's code says is; all else is the job's."""
     misfit = _misfit(answer, query)
     if misfit is not None:
-        return {"type": "bad", "reason": shorten(misfit)}
+        return {"type": "bad", "reason": shorten(misfit)}, None
     try:
         value = answer(**query)
     except BadQuery as error:
-        return {"type": "bad", "reason": shorten(message_of(error) or "the job refuses the query")}
+        return {"type": "bad", "reason": shorten(message_of(error) or "the job refuses the query")}, None
     except BaseException as error:
         if os.getpid() != own_pid:
             raise
-        return {"type": "error", **_problem(error)}
+        return {"type": "error", **_problem(error)}, None
     try:
-        encode(value, ANSWER_LIMIT_BYTES)
+        return {"type": "answer"}, encode(value, ANSWER_LIMIT_BYTES)
     except JsonTooLarge as error:
-        return {
-            "type": "error",
-            "reason": f"the answer is too large: {error}; ask for less of it",
-            "traceback": None,
-        }
+        reason = f"the answer is too large: {error}; ask for less of it"
     except Exception as error:  # noqa: BLE001 - subclasses of dict and list may raise anything
         reason = shorten(f"the answer is not JSON: {message_of(error)}")
-        return {"type": "error", "reason": reason, "traceback": None}
-    return {"type": "answer", "value": value}
+    return {"type": "error", "reason": reason, "traceback": None}, None
 
 
 def _misfit(answer: Answer, query: dict[str, Json]) -> str | None:
     """Why the query's fields are not arguments of ``answer``; None if they are, or if nobody can tell."""
     try:
         signature = inspect.signature(answer)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - a callable object of the job's may raise anything
         return None
     try:
         signature.bind(**query)
@@ -99,7 +95,7 @@ def _misfit(answer: Answer, query: dict[str, Json]) -> str | None:
 
 
 def _problem(error: BaseException) -> dict[str, Json]:
-    reason = f"{type(error).__name__}: {message_of(error)}".removesuffix(": ")
+    reason = f"{name_of(error)}: {message_of(error)}".removesuffix(": ")
     return {"reason": shorten(reason), **own_trace(error)}
 
 

@@ -9,6 +9,7 @@ import inspect
 import sys
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 
 from leaderjob.execution.channel import Channel, Progress, Send
 from leaderjob.execution.joblog import job_logger, set_up_log
@@ -17,7 +18,10 @@ from leaderjob.execution.signals import StopRequest
 from leaderjob.json_text import RESULT_LIMIT_BYTES, JsonTooLarge, encode
 from leaderjob.modules import load_job, own_trace, program_arguments
 from leaderjob.sdk import Job, JobContext, Json, Permanent, RetryLater
-from leaderjob.telemetry.raised import message_of
+from leaderjob.telemetry.raised import message_of, name_of
+
+End = tuple[dict[str, Json], bytes | None]
+"""How the attempt ended, and the JSON of what the job returned."""
 
 
 def main() -> None:
@@ -29,10 +33,11 @@ def main() -> None:
     if request.start_before is not None and time.clock_gettime(time.CLOCK_BOOTTIME) >= request.start_before:
         channel.send({"type": "end", "kind": "late", "stopping": stop.requested})
         return
-    channel.send({"type": "end", **attempt(request, channel.send, stop), "stopping": stop.requested})
+    end, value = attempt(request, channel.send, stop)
+    channel.send({"type": "end", **end, "stopping": stop.requested}, value)
 
 
-def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> dict[str, Json]:
+def attempt(request: WorkerRequest, send: Send, stop: StopRequest) -> End:
     """Run the job to its end, whichever that is. What comes back says how it ended.
 
     In a process that the job has forked, what the job's function raises is raised on, as in any program.
@@ -95,9 +100,9 @@ def _run(awaitable: Awaitable[object], stop: StopRequest) -> object:
     return asyncio.run(cancelled_by_a_stop())
 
 
-def _returned(value: object) -> dict[str, Json]:
+def _returned(value: object) -> End:
     try:
-        encode(value, RESULT_LIMIT_BYTES)
+        return {"kind": "returned"}, encode(value, RESULT_LIMIT_BYTES)
     except JsonTooLarge as error:
         return _refused(
             f"the job's result is too large: {error}; write large results into ctx.artifact_dir()"
@@ -107,26 +112,32 @@ def _returned(value: object) -> dict[str, Json]:
             f"the job returned a value of type {type(value).__name__} that is not JSON: {message_of(error)}; return "
             "None, or text, finite numbers, booleans, lists and dictionaries, and write files into ctx.artifact_dir()"
         )
-    return {"kind": "returned", "value": value}
 
 
-def _refused(reason: str) -> dict[str, Json]:
-    return {"kind": "raised", "reason": shorten(reason), "traceback": None}
+def _refused(reason: str) -> End:
+    return {"kind": "raised", "reason": shorten(reason), "traceback": None}, None
 
 
-def _raised(error: BaseException) -> dict[str, Json]:
+def _raised(error: BaseException) -> End:
+    try:
+        return _described(error), None
+    except BaseException as problem:  # noqa: BLE001 - exceptions are classes of the job's, and may do anything
+        return _refused(f"the job raised an exception that cannot be described: {message_of(problem)}")
+
+
+def _described(error: BaseException) -> dict[str, Json]:
     kind: dict[str, Json] = {"kind": "raised"}
-    reason = f"{type(error).__name__}: {message_of(error)}".removesuffix(": ")
+    reason = f"{name_of(error)}: {message_of(error)}".removesuffix(": ")
     if isinstance(error, SystemExit):
         reason = _reason_of_exit(error)
     elif isinstance(error, RetryLater):
-        reason = message_of(error) or type(error).__name__
+        reason = message_of(error) or name_of(error)
         delay_s = getattr(error, "delay_s", None)
         if isinstance(delay_s, int | float) and 0 <= delay_s <= LONGEST_DELAY_S:
             kind = {"kind": "retry_later", "delay_s": float(delay_s)}
     elif isinstance(error, Permanent):
         kind = {"kind": "permanent"}
-        reason = message_of(error) or type(error).__name__
+        reason = message_of(error) or name_of(error)
     return {**kind, "reason": shorten(reason), **own_trace(error)}
 
 
@@ -138,7 +149,8 @@ def _reason_of_exit(error: SystemExit) -> str:
     if isinstance(error.code, int):
         return f"the job called sys.exit({int(error.code)}): only 0 means success"
     message = message_of(error)
-    print(message, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    with suppress(Exception):  # the job may have closed it
+        print(message, file=sys.stderr)  # noqa: T201 - as the interpreter does
     return f"the job called sys.exit() with a message: {message}"
 
 

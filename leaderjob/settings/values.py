@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from leaderjob.durations import parse_duration_s
-from leaderjob.endpoints import parse_endpoint, parse_endpoints
+from leaderjob.endpoints import holds_user, parse_endpoint, parse_endpoints
 from leaderjob.errors import InvalidDuration, SettingsError
 from leaderjob.json_text import PARAMS_LIMIT_BYTES, InvalidJson, check, decode
 from leaderjob.names import valid_name
@@ -70,7 +70,7 @@ def _name(value: str) -> str:
 
 
 def _endpoint_list(value: Any) -> Any:
-    if isinstance(value, str) and "@" in value:
+    if isinstance(value, str) and holds_user(value):
         # Split at its commas, a password might be cut in two, and the first half would be quoted.
         _endpoint(value)
     return _list(value)

@@ -16,7 +16,9 @@ from leaderjob.sdk import Json
 _CHAIN_LIMIT = 8
 _FIRST_FRAMES, _LAST_FRAMES = 15, 35
 _MESSAGE_LIMIT_CHARS = 4096
-_CODE_LIMIT_CHARS = 256
+_FILE_LIMIT_CHARS = 1024
+_BRIEF_LIMIT_CHARS = 256
+"""Together they keep 8 exceptions of 50 frames within what a worker's message may have."""
 
 
 def describe(error: BaseException, frames: TracebackType | None) -> list[Json]:
@@ -45,14 +47,22 @@ def message_of(error: BaseException) -> str:
         return "<its message cannot be shown: __str__ failed>"
 
 
+def name_of(error: BaseException) -> str:
+    """The name of its class, printable and at most 256 characters long; a metaclass may give any, or fail."""
+    try:
+        return _brief(type(error).__name__)
+    except BaseException:  # noqa: BLE001 - as above
+        return "an exception whose class has no name"
+
+
 def _one(error: BaseException, frames: TracebackType | None) -> dict[str, Json]:
     walked = list(traceback.walk_tb(frames))
     if len(walked) > _FIRST_FRAMES + _LAST_FRAMES:
         walked = walked[:_FIRST_FRAMES] + walked[-_LAST_FRAMES:]
     kind = type(error)
     return {
-        "type": printable(str(kind.__qualname__)),
-        "module": printable(str(kind.__module__)),
+        "type": _brief(kind.__qualname__),
+        "module": _brief(kind.__module__),
         "message": message_of(error)[:_MESSAGE_LIMIT_CHARS],
         "frames": [_frame(frame, line) for frame, line in walked],
     }
@@ -62,9 +72,13 @@ def _frame(frame: FrameType, line: int) -> dict[str, Json]:
     code = frame.f_code
     text = linecache.getline(code.co_filename, line, frame.f_globals)
     return {
-        "file": printable(code.co_filename),
+        "file": printable(code.co_filename)[:_FILE_LIMIT_CHARS],
         "line": line,
-        "function": code.co_qualname,
-        "module": printable(str(frame.f_globals.get("__name__", ""))),
-        "code": printable(text.rstrip()[:_CODE_LIMIT_CHARS]),
+        "function": _brief(code.co_qualname),
+        "module": _brief(frame.f_globals.get("__name__", "")),
+        "code": _brief(text.rstrip()),
     }
+
+
+def _brief(text: object) -> str:
+    return printable(str(text))[:_BRIEF_LIMIT_CHARS]

@@ -141,6 +141,31 @@ def test_no_password_is_quoted(password: str, host: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"root:{SECRET}%2540h:1",
+        f"root:{SECRET}\uff20h:1",
+        f"root:{SECRET}",
+        f"https://root:{SECRET}",
+        f"h:1;{SECRET}",
+    ],
+)
+def test_what_may_be_part_of_a_password_is_not_quoted(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Etcd([text])
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("at", ["@", "%40", "%2540"])
+def test_password_with_a_comma_is_not_quoted_in_part(at: str) -> None:
+    text = f"https://root:12345,{SECRET},{SECRET}{at}h:1"
+    with pytest.raises(SettingsError, match="holds a user or a password") as caught:
+        load_settings(None, {"etcd": {"endpoints": text}})
+    assert SECRET not in str(caught.value)
+    assert "12345" not in str(caught.value)
+
+
 def test_one_string_in_place_of_a_list_is_refused() -> None:
     with pytest.raises(SettingsError, match="give a list"):
         Etcd("127.0.0.1:2379")

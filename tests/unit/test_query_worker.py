@@ -62,7 +62,13 @@ def test_an_answer_carries_the_version_that_gave_it(tmp_path: Path, mark: str) -
 
 @pytest.mark.parametrize(
     ("what", "value"),
-    [("null", None), ("fork", 0), ("limit", "é" * (2_097_151)), ("small numbers", [1e-05] * 699_050)],
+    [
+        ("null", None),
+        ("fork", 0),
+        ("changes", {"rows": 1}),
+        ("limit", "é" * (2_097_151)),
+        ("small numbers", [1e-05] * 699_050),
+    ],
 )
 def test_any_json_value_up_to_the_limit_is_an_answer(tmp_path: Path, what: str, value: Any) -> None:
     async def body(pool: QueryPool) -> None:

@@ -34,6 +34,7 @@ def open_text(directory: Path) -> Callable[..., Any]:
             "wrong": lambda: _raise(BadQuery("there is no such field: 'colour'")),
             "fail": lambda: _raise(OSError("the disk is gone")),
             "object": object,
+            "changes": Changing,
             "huge": lambda: "x" * (5 << 20),
             "large": lambda: "x" * (3 << 20),
             "null": lambda: None,
@@ -50,6 +51,20 @@ def open_text(directory: Path) -> Callable[..., Any]:
         return special[what]() if what in special else text
 
     return answer
+
+
+class Changing(dict[str, Any]):
+    """What another thread refreshes in the moment at which it has been encoded."""
+
+    def __init__(self) -> None:
+        super().__init__(rows=1)
+        self.reads = 0
+
+    def items(self) -> Any:
+        self.reads += 1
+        if self.reads > 2:
+            raise RuntimeError("dictionary changed size during iteration")
+        return super().items()
 
 
 @job
