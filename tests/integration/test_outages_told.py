@@ -98,7 +98,7 @@ def test_whoever_waits_for_a_run_is_told_and_gets_its_end(own_etcd: EmbeddedEtcd
         with waiting(errors, *command) as trigger:
             wait_for(effects)
             own_etcd.kill()
-            told(errors, 1)
+            told(errors, 2)  # the run's id, and the outage
             run_async(own_etcd.start())
             gate.touch()
             ended = json.loads(trigger.until(lambda line: True, timeout_s=30.0))

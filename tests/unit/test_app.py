@@ -106,7 +106,7 @@ def test_a_replica_that_may_not_go_on_leaves_in_order_and_says_why(shutdown: Shu
     )
     with pytest.raises(SettingsError, match="another one has this id"):
         run_async(run_until_asked(shutdown, parts), timeout_s=10)
-    assert told == ["gives up office", "stopping", "out of office", *["ended"] * 6]
+    assert told == ["gives up office", "stopping", "out of office", *["ended"] * 7]
 
 
 def test_whoever_asks_twice_has_asked_once(shutdown: Shutdown, caplog: pytest.LogCaptureFixture) -> None:
