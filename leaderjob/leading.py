@@ -292,7 +292,7 @@ class Leading:
             problem = await self._fitness.problem()
             if problem is not None and former is not None and self._stepdown is not None:
                 emit(Events.UNFIT, reason=problem, term=self._term)
-                self._stepdown.ask(problem)
+                self._stepdown.ask(problem, in_order=False)
                 timing = self._settings.election
                 await asyncio.sleep(timing.drain + timing.kill_grace_s + _UNFIT_FOR_S)
                 session.lose(f"it is unfit to lead, and could not end its work in time: {problem}")

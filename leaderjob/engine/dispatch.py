@@ -290,7 +290,7 @@ class Dispatch:
             now=utcnow(),
             reason=reason,
             workers_gone=self._workers_gone,
-            handed_over=stepdown.asked,
+            handed_over=stepdown.in_order,
         )
         with suppress(LeaderjobError, TimeoutError):
             async with asyncio.timeout(_HAND_OVER_TIMEOUT_S):

@@ -21,14 +21,18 @@ class StepDown:
         self.deciding = asyncio.Lock()
         """Held while somebody prepares to ask."""
         self.reason = ""
+        self.in_order = False
+        """Whether it was asked for a reason that no job can have caused."""
 
     @property
     def asked(self) -> bool:
         return self._asked.is_set()
 
-    def ask(self, reason: str) -> None:
+    def ask(self, reason: str, *, in_order: bool = True) -> None:
+        """:param in_order: False: a job may have brought that about, and must not do so to one replica after the other."""
         if not self.asked:
             self.reason = reason
+            self.in_order = in_order
             self._asked.set()
 
     async def wait(self) -> str:

@@ -84,6 +84,27 @@ async def test_an_attempt_that_is_cancelled_while_its_beginning_is_on_its_way_is
         assert (attempt.outcome, attempt.workers_gone) == (Outcome.ABANDONED, True)
 
 
+@pytest.mark.parametrize(("asked", "losses"), [(None, 1), ({"in_order": True}, 0), ({"in_order": False}, 1)])
+async def test_only_an_attempt_that_is_stopped_for_a_reason_no_job_can_have_caused_is_no_leader_loss(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path, asked: dict[str, bool] | None, losses: int
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        stepdown = seat.office.stepdown
+        carrying_out = asyncio.create_task(
+            Dispatch(seat.office, assigned("j")).carry_out(await stored(seat, admitted()))
+        )
+
+        async def stop() -> None:
+            if asked is not None:
+                stepdown.ask("the test", **asked)
+            carrying_out.cancel()
+
+        seat.writer.after = stop
+        await asyncio.wait([carrying_out])
+        run = (await read(seat, "r")).record
+        assert (len(run.attempts), run.leader_losses) == (1, losses)
+
+
 async def test_a_result_whose_staging_got_no_answer_is_staged_once(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ async def test_office_ends_with_the_session_where_work_hangs_on_the_fault(
     assert "its disk hangs" in await lost.get()
     assert time.monotonic() - began_at > 0.3, "a worker may take its grace"
     assert Replica._stepdown.reason == "its disk hangs"
+    assert not Replica._stepdown.in_order, "a job may have brought it about"
     watching.cancel()
     await asyncio.wait([watching])
 
