@@ -1,5 +1,6 @@
 """What a newer release wrote is left alone and holds up the job that it belongs to; on its layout of keys nobody leads."""
 
+import asyncio
 import json
 import time
 import urllib.error
@@ -10,9 +11,12 @@ import pytest
 
 from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
+from leaderjob.engine.dispatch import Dispatch
 from leaderjob.engine.publication import publish
+from leaderjob.engine.retention import retain
 from leaderjob.engine.term import serve_term
 from leaderjob.model.command import Command
+from leaderjob.model.job import JobSpec
 from leaderjob.model.run import Cause, Outcome, Run, State
 from leaderjob.records.keys import Keys
 from leaderjob.records.view import View
@@ -110,6 +114,47 @@ async def test_a_record_that_becomes_newer_stops_its_job_between_two_runs(
                 runs = len(heard.all(Events.RUN_FINISHED))
                 await seat.outside.delete(key)
                 await heard.until(Events.RUN_FINISHED, runs + 1)
+
+
+async def test_a_run_begins_no_attempt_until_every_record_of_its_job_can_be_read(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        key = seat.keys.run("j", "later")
+        await seat.outside.put(key, b'{"v":99}')
+        await seat.feed.until(lambda view: key in view.newer)
+        run = await stored(
+            seat, Run(id="r", job="j", cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow())
+        )
+        with hearing() as heard:
+            carrying_out = asyncio.create_task(Dispatch(seat.office, assigned("j")).carry_out(run))
+            waits = asyncio.create_task(heard.until(Events.JOB_WAITS_FOR_NEWER))
+            await asyncio.wait([waits, carrying_out], return_when=asyncio.FIRST_COMPLETED)
+            assert not heard.all(Events.RUN_STARTED)
+            await seat.outside.delete(key)
+            done = await carrying_out
+        assert (await waits)["keys"] == key
+        assert done.outcome is not None
+
+
+async def test_retention_takes_nothing_of_a_job_of_which_a_newer_release_may_need_it(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        keep = seat.office.limits.keep_skipped
+        for job in ("j", "k"):
+            await seat.outside.put(seat.keys.spec(job), JobSpec(name=job, reference="m:f").to_bytes())
+            for number in range(keep + 3):
+                admitted = Run(
+                    id=f"r{number}", job=job, cause=Cause.TRIGGER, state=State.ADMITTED, created=utcnow()
+                )
+                over = admitted.finish(Outcome.MISSED, now=utcnow())
+                await seat.outside.put(seat.keys.run(job, over.id), over.to_bytes())
+        revision = await seat.outside.put(seat.keys.version("j", 7), b'{"v":99}')
+        await seat.feed.until(lambda view: view.revision >= revision)
+        async with going_on(retain(seat.office)):
+            view = await seat.feed.until(lambda view: len(view.runs("k")) == keep)
+        assert len(view.runs("j")) == keep + 3
 
 
 async def test_a_result_is_published_once_every_record_of_its_job_can_be_read(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from leaderjob.cluster.lacking import NAMES_LIMIT, count_lacks
 from leaderjob.cluster.queue import must_let_pass
-from leaderjob.cluster.rank import better_leader, name_some, rank_of, why_better, why_worse
+from leaderjob.cluster.rank import better_leader, jobs_of, name_some, rank_of, why_better, why_worse
 from leaderjob.model.job import JobSpec
 from leaderjob.model.rank import Rank, Standing, is_better
 from leaderjob.model.transfer import Transfer
@@ -162,3 +162,15 @@ def test_nobody_goes_to_and_fro_while_ranks_change_at_random(data: Any) -> None:
         else:
             removed = data.draw(st.none() | st.just(NOW))
             line.put(KEYS.spec("a"), JobSpec(name="a", reference="m:f", removed=removed))
+
+
+def test_whether_a_replica_has_a_job_is_not_known_before_it_has_counted_the_definition() -> None:
+    line = Line({"a": ["x"], "b": None}, defined=["x"])
+    assert jobs_of(line.view, "a")("x") is True
+    line.put(KEYS.spec("y"), JobSpec(name="y", reference="m:f"))
+    assert jobs_of(line.view, "a")("y") is None
+    assert jobs_of(line.view, "b")("x") is None
+    line.has("a", ["x"])
+    assert jobs_of(line.view, "a")("y") is False
+    line.has("a", ["x", "y"])
+    assert jobs_of(line.view, "a")("y") is True
