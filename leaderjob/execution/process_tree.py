@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_NUM_THREADS = 16  # in /proc/PID/stat, behind the state
+
+
 def parent_of(pid: int) -> int:
     """The parent's pid, or 0 if there is no such process (any more) or it is hidden from this user."""
     try:
@@ -51,8 +54,16 @@ def has_children(but: int) -> bool:
 
 
 def is_resource_tracker(pid: int) -> bool:
-    """Whether it is what ``multiprocessing`` starts to remove shared memory and semaphores that were left behind."""
+    """Whether it is what ``multiprocessing`` starts to remove shared memory and semaphores that were left behind.
+
+    That has one thread. Its arguments alone are read: to read those of a process that waits for a disk, or has another
+    thread that does, takes as long as the disk.
+    """
     try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, *fields = file.read().rpartition(b")")[2].split()
+        if state == b"D" or fields[_NUM_THREADS] != b"1":
+            return False
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return b"resource_tracker import main" in file.read(4096)
     except OSError:

@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import resource_tracker
 
-from leaderjob.execution.process_tree import is_descendant, kill_if
+from leaderjob.execution.process_tree import is_descendant, is_resource_tracker, kill_if
 
 
 def test_a_pid_that_is_not_meant_any_more_is_spared() -> None:
@@ -14,3 +15,22 @@ def test_a_pid_that_is_not_meant_any_more_is_spared() -> None:
         assert bystander.poll() is None
         kill_if(bystander.pid, lambda pid: is_descendant(pid, os.getpid()))
         assert bystander.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_resource_tracker_is_known_by_its_arguments() -> None:
+    tracker = resource_tracker.ResourceTracker()
+    tracker.ensure_running()
+    try:
+        assert is_resource_tracker(tracker._pid)  # type: ignore[attr-defined]
+        assert not is_resource_tracker(os.getpid())
+    finally:
+        tracker._stop()  # type: ignore[attr-defined]
+
+
+def test_process_with_several_threads_is_no_resource_tracker() -> None:
+    code = "import threading; threading.Thread(target=input).start(); print(flush=True)  # resource_tracker import main"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as several:
+        assert several.stdout is not None
+        several.stdout.readline()
+        assert not is_resource_tracker(several.pid)
