@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return str.encode(text, "utf-8", "backslashreplace").decode()  # whatever a subclass makes of encode()
 
 
+def is_text(value: object) -> bool:
+    """Whether ``value`` is text without unpaired surrogates."""
+    return isinstance(value, str) and value == printable(value)
+
+
 class LeaderjobError(Exception):
     """The thing asked for failed."""
 

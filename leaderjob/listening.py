@@ -1,9 +1,12 @@
 """Where a replica listens, and what others are told."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from leaderjob.errors import SettingsError
+
+_PORT = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def split(setting: str, address: str) -> tuple[str, int]:
     """``HOST:PORT`` apart. :raises SettingsError: it is not that."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not _PORT.fullmatch(port) or int(port) > 65535:
         raise SettingsError(f"{setting} address {address!r} is not HOST:PORT")
     return host, int(port)
 

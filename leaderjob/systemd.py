@@ -6,6 +6,7 @@ set that variable, nothing is sent.
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
@@ -51,7 +52,7 @@ class Systemd:
             )
         if not watchdog_us or watched_pid not in ("", str(os.getpid())):
             return cls(address)
-        if not watchdog_us.isdecimal() or int(watchdog_us) == 0:
+        if not re.fullmatch("[0-9]{1,18}", watchdog_us) or int(watchdog_us) == 0:
             raise SettingsError(
                 f"{_WATCHDOG_US} is {watchdog_us!r}, which is no number of microseconds: systemd sets this variable "
                 "for services with WatchdogSec=; unset it where something else did"

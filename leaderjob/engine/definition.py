@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from leaderjob.errors import SettingsError, printable, shown
+from leaderjob.errors import SettingsError, is_text, printable, shown
 from leaderjob.model.job import JobSpec
 from leaderjob.model.params import check_given_params, check_params
 from leaderjob.scheduling.triggers import MAX_EXPRESSION_CHARS, MAX_EXPRESSIONS, Trigger, parse_schedule
@@ -151,7 +151,9 @@ def _read(override: object) -> tuple[DynamicOverride, list[str]]:
     if not isinstance(override, Mapping):
         return DynamicOverride(), [f"its override is {shown(override)}, and has to be a table"]
     refused: list[str] = []
-    fields = dict(override)
+    # pydantic reports a name that is not valid text without saying which one it is.
+    fields = {name: value for name, value in override.items() if is_text(name)}
+    refused += [f"{shown(name)}: a name has to be valid text" for name in override if not is_text(name)]
     while True:
         try:
             return DynamicOverride.model_validate(fields), refused

@@ -65,7 +65,8 @@ def _fits(value: Any, parameter: Parameter) -> bool:
         case "int":
             return is_number and isinstance(value, int)
         case "float":
-            return is_number and math.isfinite(value)
+            # math.isfinite() raises OverflowError for an integer that no float can hold.
+            return is_number and (isinstance(value, int) or math.isfinite(value))
         case "str" | "bool" | "list" | "dict":
             return isinstance(value, {"str": str, "bool": bool, "list": list, "dict": dict}[parameter.type])
     return True  # any, or a type that a newer release knows

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -17,6 +18,7 @@ from leaderjob.recipes.config_path import MASK, Path, format_path
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SECRETS = (Secret, SecretStr, SecretBytes)
+_SCHEMA = re.compile(r"\w\[.*\]$", re.DOTALL)
 _NOT_KNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -163,7 +165,8 @@ def _merged(shown: Any, held: Any) -> Any:
 def sentence(error: ValidationError) -> str:
     """The first reason of pydantic's, and how many more there are."""
     first, *more = error.errors(include_url=False, include_context=False)
-    where = format_path([str(part) for part in first["loc"] if str(part)])
+    # A union's members that are no models are in the location with their whole schema, which helps nobody.
+    where = format_path([str(part) for part in first["loc"] if str(part) and not _SCHEMA.search(str(part))])
     reason = first["msg"].removeprefix("Value error, ")
     several = f" (and {len(more)} more)" if more else ""
     return f"{where + ': ' if where else ''}{reason}{several}"

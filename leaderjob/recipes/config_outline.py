@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from leaderjob.recipes.config_path import MASK
+from leaderjob.recipes.config_path import MASK, is_index
 
 _ALIASES = "x-aliases"
 _SECRET = "writeOnly"
@@ -87,7 +87,7 @@ def _below(node: Mapping[str, Any], name: str) -> Iterator[Any]:
         # A name that the model ignores, which may be a misspelt one: it is as secret as those beside it.
         yield from properties.values()
     items = node.get("prefixItems", ())
-    if name.isdecimal() and int(name) < len(items):
+    if is_index(name, len(items)):
         yield items[int(name)]
     else:
         yield node.get("items")

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from leaderjob.errors import SettingsError
+from leaderjob.errors import SettingsError, printable, shown
 
 MAX_DEPTH = 32
+MAX_NAME_CHARS = 1000
 MASK = "**********"
 """What stands for a secret wherever a configuration is shown, as pydantic has it."""
 
@@ -28,7 +29,7 @@ class InvalidPath(SettingsError):
 
     def __init__(self, path: object, why: str) -> None:
         super().__init__(
-            f"{path!r} is not a path into a configuration: {why}; write names with dots between them, and a name that "
+            f"{shown(path if isinstance(path, str) else repr(path))} is not a path into a configuration: {why}; write names with dots between them, and a name that "
             'has a dot itself in quotes: jobs."my.job".schedule'
         )
 
@@ -48,6 +49,8 @@ def parse_path(path: str | Sequence[str]) -> Path:
     names = tuple(path) if not isinstance(path, str) else _split(path)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise InvalidPath(path, "a name in it is empty")
+    if any(len(name) > MAX_NAME_CHARS for name in names):
+        raise InvalidPath(path, f"a name in it has more than {MAX_NAME_CHARS} characters")
     if len(names) > MAX_DEPTH:
         raise InvalidPath(path, f"it has {len(names)} names, and {MAX_DEPTH} are allowed")
     if any("\ud800" <= character <= "\udfff" for name in names for character in name):
@@ -77,7 +80,7 @@ def _unquote(text: str, name: str) -> str:
     try:
         return str(json.loads(name))
     except json.JSONDecodeError as error:
-        raise InvalidPath(text, f"{name} is not text in quotes ({error.msg})") from error
+        raise InvalidPath(text, f"{printable(name[:100])} is not text in quotes ({error.msg})") from error
 
 
 def format_path(path: Sequence[str]) -> str:
@@ -97,9 +100,14 @@ def _key(holder: Any, name: str) -> Any:
     """What ``holder`` has ``name`` under. :raises KeyError: it has nothing of that name."""
     if isinstance(holder, Mapping) and name in holder:
         return name
-    if isinstance(holder, list) and _INDEX.fullmatch(name) and int(name) < len(holder):
+    if isinstance(holder, list) and is_index(name, len(holder)):
         return int(name)
     raise KeyError(name)
+
+
+def is_index(name: str, length: int) -> bool:
+    """Whether ``name`` is the index of one of ``length`` elements. Any text will do: int() fails on long numbers."""
+    return _INDEX.fullmatch(name) is not None and int(name) < length
 
 
 def with_value(values: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ it is not asked again (`WrongBytes`), not for this object (`Refused`), or only a
 """
 
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Generator
@@ -102,7 +103,7 @@ class Source:
 
     def _connect(self) -> http.client.HTTPConnection:
         host, _, port = self.address.rpartition(":")
-        if not host or not port.isdecimal():
+        if not host or not re.fullmatch("[0-9]{1,5}", port):
             raise Broken("this is not an address of the form HOST:PORT")
         connect_s = min(CONNECT_S, self._timeout_s)  # short: nothing can interrupt a connect
         name = host.strip("[]")

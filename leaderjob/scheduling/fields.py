@@ -59,7 +59,8 @@ def forwards(field: Field, first: str, last: str) -> str | None:
         return None
     top = field.low + field.size - 1
     # Not '*' for all of it, which would change how days of the month and of the week combine.
-    ranges = [(field.low, top)] if low == high + 1 else [(low, top), (field.low, high)]
+    is_all = low == high + 1
+    ranges = [(field.low, top)] if is_all else [(low, top)] * (low <= top) + [(field.low, high)]
 
     def named(value: int) -> str:
         if first.isdigit():
@@ -105,7 +106,7 @@ class _Reader:
         if match["spread"]:
             first, last = self.field.low, self.field.spread_high
             if match["spread_first"]:
-                first, last = self._range(match["spread_first"], match["spread_last"])
+                first, last = self._range(match["spread_first"], match["spread_last"], in_spread=True)
             return self._spread(first, last, step)
         if match["last"]:
             first, last = self._range(match["first"], match["last"])
@@ -122,11 +123,12 @@ class _Reader:
             raise self._refusal(value, f"is not in {self.field.allowed}")
         return number
 
-    def _range(self, first: str, last: str) -> tuple[int, int]:
+    def _range(self, first: str, last: str, *, in_spread: bool = False) -> tuple[int, int]:
         low, high = self._value(first), self._value(last)
         if low > high:
-            hint = forwards(self.field, first, last)
-            raise self._refusal(f"{first}-{last}", f"is a range that runs backwards: write {hint}")
+            # H(...) takes one range, so what runs backwards cannot be split in two.
+            hint = "" if in_spread else f": write {forwards(self.field, first, last)}"
+            raise self._refusal(f"{first}-{last}", f"is a range that runs backwards{hint}")
         return low, high
 
     def _step(self, step: str | None) -> int | None:

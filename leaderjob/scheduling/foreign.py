@@ -14,7 +14,7 @@ from leaderjob.errors import InvalidDuration
 from leaderjob.scheduling.fields import FIELDS, Field, forwards
 
 _COMMENT = re.compile(r"\s+#.*")
-_ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)")
+_ZONE = re.compile(r"(?:CRON_)?TZ=(\S*)\s+(.*)")
 _CALL = re.compile(r"(cron|rate)\((.*)\)", re.IGNORECASE)
 _AT_EVERY = re.compile(r"@every\s+(.*)", re.IGNORECASE)
 _ISO_PERIOD = re.compile(r"P(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?", re.IGNORECASE)
@@ -23,6 +23,7 @@ _UNIT = re.compile(
     re.IGNORECASE,
 )
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::00)?")
+_YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 _RANGE = re.compile(r"([0-9A-Za-z]+)-([0-9A-Za-z]+)")
 _WORDS = {"hourly", "daily", "weekly", "monthly", "yearly", "annually", "midnight"}
 _UNSUPPORTED = re.compile(r"[0-9]*L(?:W|-[0-9]+)?|[0-9]+W|\w+#[0-9]", re.IGNORECASE)
@@ -165,7 +166,8 @@ def _five_fields(draft: _Draft) -> str:
     if draft.works(" ".join(fields[:count])) and not all(_is_field(text) for text in fields[count:]):
         draft.note("a schedule has no command: the job's function is what runs")
         return " ".join(fields[:count])
-    if len(fields) == count + 1 and "?" in (fields[2], fields[4]) and "?" not in (fields[3], fields[5]):
+    is_quartz = "?" in (fields[2], fields[4]) and "?" not in (fields[3], fields[5])
+    if len(fields) == count + 1 and (is_quartz or _YEAR.fullmatch(fields[count])):
         return _without_year(draft, fields)
     if len(fields) > count + 2:
         return draft.text
@@ -179,7 +181,7 @@ def _without_seconds(draft: _Draft, seconds: str, rest: str) -> str:
     step = re.fullmatch(r"(?:\*|0)/([0-9]{1,2})", seconds)
     if all(text in "*?" for text in rest.split()) and (seconds == "*" or step):
         return f"every {step[1] if step else 1}s"
-    if seconds.isdigit() and int(seconds) == 0:
+    if not seconds.strip("0"):
         draft.note("the first field is taken for seconds")
     else:
         draft.note("a crontab has no seconds: fires are at whole minutes, and 'every 10s' fires more often")

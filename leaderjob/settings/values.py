@@ -54,7 +54,9 @@ def _params(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_or_several(value: Any) -> Any:
-    return [value] if isinstance(value, str) and value else value or []
+    if isinstance(value, str):
+        return [value] if value else []
+    return value
 
 
 def _lower(value: Any) -> Any:

@@ -250,3 +250,34 @@ class Dated(BaseModel):
 def test_defaults_that_differ_each_time_hide_no_mistake() -> None:
     with pytest.raises(InvalidConfig, match="sise is not known: did you mean 'size'"):
         Schema(Dated).check_change("c", {}, {"sise": 2})
+
+
+class Loose(BaseModel):
+    anything: dict[str, Any] = {}
+    secret: SecretStr | int | None = None
+
+
+@pytest.mark.parametrize("name", ["9" * 1000, "²", "٣", "-1"])
+def test_a_name_that_looks_like_a_number_is_a_name(name: str) -> None:
+    change = with_value({}, parse_path(["anything", name]), 1)
+    Schema(Loose).check_change("c", {}, change)
+    assert Schema(Loose).masked(change) == change
+
+
+def test_stored_name_that_is_longer_than_any_number_can_be_shown() -> None:
+    assert Schema(Loose).masked({"anything": {"9" * 5000: 1}})
+
+
+@pytest.mark.parametrize(
+    "path", ["x" * 1001, "anything." + "9" * 5000, '"' + "x" * 100_000, "x." * 50_000 + "x"]
+)
+def test_a_path_that_is_too_long_is_refused_in_a_short_message(path: str) -> None:
+    with pytest.raises(InvalidPath) as caught:
+        parse_path(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_refusal_does_not_print_the_schema_of_a_secret() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        Schema(Loose).check_change("c", {}, {"secret": ["s"]})
+    assert "secret: Input should be a valid string" in str(caught.value)

@@ -188,3 +188,22 @@ def test_what_is_wrong_with_one_job_costs_no_other_job_its_schedule() -> None:
     assert found["good"].spec.schedule_error is None
     assert found["good"].trigger.rules
     assert found["bad"].spec.schedule_error is not None
+
+
+@pytest.mark.parametrize("schedule", [0, False, {}, 0.0, [0], [[]]])
+def test_a_schedule_that_is_no_text_does_not_stop_a_job(schedule: Any) -> None:
+    found, refused = overridden(assign(job("@daily")), {"schedule": schedule})
+    assert found.trigger.rules
+    assert "'schedule'" in refused[0]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**639)])
+def test_an_integer_that_no_float_can_hold_is_a_number(value: int) -> None:
+    check_override(job(params=(Parameter("size", "float"),)), {"params": {"size": value}})
+
+
+@pytest.mark.parametrize("name", ["\udc80", None, 5, (1, 2)])
+def test_a_name_that_is_no_text_costs_itself_only(name: Any) -> None:
+    found, refused = overridden(assign(job("@daily")), {name: 1, "timeout": 5})
+    assert found.spec.policy.timeout_s == 5
+    assert "a name has to be valid text" in refused[0]

@@ -22,7 +22,10 @@ def test_every_address_of_a_host_is_not_an_address_to_tell_others() -> None:
         plan_listening("0.0.0.0:7000", None, open_to_all=True)
 
 
-@pytest.mark.parametrize("listen", ["7000", ":7000", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000"])
+@pytest.mark.parametrize(
+    "listen",
+    ["7000", ":7000", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "h:²", "h:٣", "h:" + "9" * 5000],
+)
 def test_what_is_not_host_and_port_is_refused(listen: str) -> None:
     with pytest.raises(SettingsError, match="HOST:PORT"):
         plan_listening(listen, None, open_to_all=True)

@@ -35,6 +35,10 @@ def refusal(expression: str, time_zone: str = "UTC") -> str:
         ("0 3 ? * *", "0 3 * * *"),
         ("0 3 * * ?", "0 3 * * *"),
         ("0 0 12 * * *", "0 12 * * *"),
+        ("0 0 1 1 * 2027", "0 0 1 1 *"),
+        ("* * * * 7-1", "* * * * 0-1"),
+        ("² 0 3 * * *", "0 3 * * *"),
+        ("① * * * * *", "* * * * *"),
         ("0 0 12 ? * MON-FRI", "0 12 * * MON-FRI"),
         ("0 0 12 ? * MON-FRI *", "0 12 * * MON-FRI"),
         ("*/10 * * * * *", "every 10s"),
@@ -98,6 +102,8 @@ def test_numbered_weekdays_that_may_mean_other_days_are_not_translated(text: str
     [
         ("30 0 12 * * *", "a crontab has no seconds"),
         ("0 0 12 1 1 ? 2030", "a crontab has no year"),
+        ("0 0 1 1 * 2027", "a crontab has no year"),
+        ("CRON_TZ= 0 3 * * *", "set the time zone by the job's time_zone"),
         ("@every 500ms", "an interval is written as 'every 5m', in whole seconds"),
         ("0 3 * * * backup.sh", "a schedule has no command"),
     ],
@@ -113,11 +119,17 @@ def test_what_nobody_can_know_gets_no_hint(text: str) -> None:
     assert "; use" not in refusal(text)
 
 
+def test_a_range_of_h_that_runs_backwards_cannot_be_split() -> None:
+    assert refusal("H(5-1) * * * *").endswith("runs backwards")
+
+
 @settings(deadline=None, max_examples=150, database=None)
 @given(
     st.lists(
         st.sampled_from(
             [
+                "²",
+                "٣",
                 "*",
                 "?",
                 "0",

@@ -95,6 +95,7 @@ def test_a_watchdog_that_is_meant_for_another_process_is_not_fed(manager: tuple[
     [
         ({"NOTIFY_SOCKET": "vsock:2:1234"}, "neither a path nor '@' and an abstract name"),
         ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "30s"}, "WATCHDOG_USEC is '30s'"),
+        ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "9" * 5000}, "WATCHDOG_USEC is '9999"),
         ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "0"}, "WATCHDOG_USEC is '0'"),
     ],
 )
