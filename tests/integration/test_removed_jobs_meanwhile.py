@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,42 @@ async def test_a_job_that_comes_back_while_it_is_being_forgotten_keeps_what_it_h
             done = await asked(seat, forget())
         assert (done.accepted, "the leader, r1, has the job" in str(done.outcome)) == (False, True)
         assert {Kind.SPEC, Kind.TIMETABLE, Kind.RUN, Kind.POINTER, Kind.VERSION} <= left(seat.feed.view)
+
+
+async def test_forgetting_that_stops_after_any_of_its_writes_is_gone_on_with_and_numbers_never_fall(
+    etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
+) -> None:
+    async with seated(etcd.endpoint, namespace, tmp_path) as seat:
+        stopped = 0
+
+        async def crash(last: int) -> None:
+            """Right after the write with that number."""
+            if seat.writer.writes == last:
+                raise OSError("as made up")
+            seat.writer.after = partial(crash, last)
+
+        while True:
+            await with_history(seat, runs=60)
+            last = seat.writer.writes + stopped + 1
+            seat.writer.after = partial(crash, last)
+            await put(seat, {seat.keys.command("c"): forget()})
+            try:
+                async with going_on(take_commands(seat.office, {})):
+                    await seat.feed.until(lambda view: view.commands[0].record.done is not None)
+            except* OSError:
+                seat.writer.after = None
+            else:
+                break
+            async with going_on(take_commands(seat.office, {})):
+                await asyncio.sleep(0)  # let it begin: after the last write there is nothing left to do
+                view = await seat.feed.until(
+                    lambda view: view.commands[0].record.done is not None and left(view) == {Kind.FORGOTTEN}
+                )
+            found = view.get(Kind.FORGOTTEN, "old")
+            assert found is not None
+            assert (found.record.version, found.record.sequence) == (7, 9)
+            stopped += 1
+        assert stopped >= 5, "marked, ended, remembered, deleted, answered"
 
 
 async def test_whoever_forgets_a_job_whose_records_change_all_the_time_is_told_so(
