@@ -78,3 +78,18 @@ def test_message_sent_within_a_message_follows_it_whole() -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as received:
         assert [from_line(line)["type"] for line in received] == ["outer", "inner"]
+
+
+def test_forked_process_does_not_hold_the_channel_open() -> None:
+    reader, writer = os.pipe()
+    Channel(writer)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.fstat(writer)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    os.close(reader)
+    os.close(writer)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
