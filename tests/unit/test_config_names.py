@@ -281,3 +281,7 @@ def test_a_refusal_does_not_print_the_schema_of_a_secret() -> None:
     with pytest.raises(InvalidConfig) as caught:
         Schema(Loose).check_change("c", {}, {"secret": ["s"]})
     assert "secret: Input should be a valid string" in str(caught.value)
+
+
+def test_a_secret_that_is_null_is_shown_as_null() -> None:
+    assert Schema(Loose).masked({"secret": None}) == {"secret": None}

@@ -207,3 +207,8 @@ def test_a_name_that_is_no_text_costs_itself_only(name: Any) -> None:
     found, refused = overridden(assign(job("@daily")), {name: 1, "timeout": 5})
     assert found.spec.policy.timeout_s == 5
     assert "a name has to be valid text" in refused[0]
+
+
+def test_params_that_were_refused_are_not_announced_as_overridden() -> None:
+    found, _ = overridden(assign(job("@daily", params=(SIZE,))), {"params": {"size": "x"}, "timeout": 5})
+    assert found.spec.overridden == ("timeout",)
