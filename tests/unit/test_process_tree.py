@@ -6,6 +6,8 @@ import subprocess
 import sys
 from multiprocessing import resource_tracker
 
+from leaderjob.clock import boottime
+from leaderjob.execution.guard import Guard
 from leaderjob.execution.process_tree import is_descendant, is_resource_tracker, kill_if
 
 
@@ -34,3 +36,13 @@ def test_process_with_several_threads_is_no_resource_tracker() -> None:
         assert several.stdout is not None
         several.stdout.readline()
         assert not is_resource_tracker(several.pid)
+
+
+def test_resource_tracker_is_not_spared_beyond_the_deadline() -> None:
+    tracker = resource_tracker.ResourceTracker()
+    tracker.ensure_running()
+    try:
+        assert tracker._pid in Guard(boottime() + 1000, 0.0, None, "")._spared()  # type: ignore[attr-defined]
+        assert Guard(boottime(), 0.0, None, "")._spared() == []
+    finally:
+        tracker._stop()  # type: ignore[attr-defined]
