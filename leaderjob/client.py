@@ -223,12 +223,7 @@ class Client:
         shown = None
         async with aclosing(self.follow()) as batches:
             async for _, view in batches:
-                stored = view.get(Kind.RUN, job, run)
-                if stored is None:
-                    raise NotFound(
-                        f"job {job!r} has no run {run!r}: 'leaderjob runs {job}' lists those on record"
-                    )
-                record: Run = stored.record
+                record = _run_in(view, job, run)
                 found = record, view.progress(job, run)
                 if found != shown:
                     shown = found
@@ -250,10 +245,14 @@ class Client:
 
     async def wait_for_run(self, job: str, run: str) -> Run:
         """The run, once it is over. :raises NotFound: there is no such run, or no longer."""
-        async with aclosing(self.follow_run(job, run)) as states:
-            async for record, _ in states:
-                last = record
-        return last
+        view = View()
+        changes = read_feed(self._etcd, self.keys, view, below=self.keys.run(job, run))
+        async with aclosing(changes):
+            async for _ in changes:
+                record = _run_in(view, job, run)
+                if record.state is State.DONE:
+                    break
+        return record
 
     async def query(
         self,
@@ -370,6 +369,15 @@ def _channel(address: str, certificates: CertificateFiles | None) -> Any:
     pem = certificates.read_for_client()
     credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
     return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def _run_in(view: View, job: str, run: str) -> Run:
+    """:raises NotFound: there is no such run."""
+    stored = view.get(Kind.RUN, job, run)
+    if stored is None:
+        raise NotFound(f"job {job!r} has no run {run!r}: 'leaderjob runs {job}' lists those on record")
+    record: Run = stored.record
+    return record
 
 
 def _jobs_with_runs(view: View) -> list[str]:

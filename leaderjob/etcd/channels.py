@@ -29,7 +29,9 @@ _CHANNEL_OPTIONS = (
 
 
 class Channels:
-    """One channel per endpoint, made when it is first used.
+    """A channel per endpoint, and another one for what is urgent, each made when it is first used.
+
+    A keepalive has a connection of its own, so it does not wait behind a listing of many megabytes.
 
     :param certificates: TLS, by these; None: nothing is encrypted.
     :raises SettingsError: the certificates cannot be used.
@@ -40,26 +42,26 @@ class Channels:
             Fresh(certificates, CertificateFiles.read_for_client) if certificates is not None else None
         )
         self._pem = self._certificates.get() if self._certificates is not None else None
-        self._in_use: dict[str, Channel] = {}
+        self._in_use: dict[tuple[str, bool], Channel] = {}
         self._retired: set[Channel] = set()
         self._closed = False
 
     @asynccontextmanager
-    async def use(self, endpoint: str) -> AsyncIterator[Stubs]:
+    async def use(self, endpoint: str, *, urgent: bool = False) -> AsyncIterator[Stubs]:
         """The stubs for one call there, which must be over at the end. :raises EtcdError: this is closed."""
-        channel = self.take(endpoint)
+        channel = self.take(endpoint, urgent=urgent)
         try:
             yield channel.stubs
         finally:
             await self.leave(channel)
 
-    def take(self, endpoint: str) -> "Channel":
+    def take(self, endpoint: str, *, urgent: bool = False) -> "Channel":
         """What :meth:`use` does in two steps, for calls that take less time than a context manager would add."""
         if self._closed:
             raise EtcdError("this etcd client is closed")
-        channel = self._in_use.get(endpoint)
+        channel = self._in_use.get((endpoint, urgent))
         if channel is None:
-            channel = self._in_use[endpoint] = Channel(endpoint, self._pem)
+            channel = self._in_use[endpoint, urgent] = Channel(endpoint, self._pem)
         channel.calls += 1
         return channel
 

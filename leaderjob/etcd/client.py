@@ -60,12 +60,13 @@ class Etcd:
     async def close(self) -> None:
         await self.connection.close()
 
-    async def get(self, key: str, *, revision: int = 0) -> KeyValue | None:
+    async def get(self, key: str, *, revision: int = 0, urgent: bool = False) -> KeyValue | None:
         """The key, or None: as it is, by a linearizable read; or as it was at ``revision``.
 
+        :param urgent: read it over the connection that keepalives have to themselves.
         :raises Compacted: ``revision`` is no longer there. :raises EtcdError: see ``Connection.call``.
         """
-        response = await self._read(rpc.RangeRequest(key=encode_key(key), revision=revision))
+        response = await self._read(rpc.RangeRequest(key=encode_key(key), revision=revision), urgent=urgent)
         return KeyValue.of(response.kvs[0]) if response.kvs else None
 
     async def range(self, prefix: str, *, revision: int = 0, keys_only: bool = False) -> RangeResult:
@@ -100,11 +101,11 @@ class Etcd:
         kvs.sort(key=lambda kv: kv.create_revision)
         return RangeResult(tuple(kvs), len(kvs), revision)
 
-    async def _read(self, request: Any) -> Any:
+    async def _read(self, request: Any, *, urgent: bool = False) -> Any:
         past = request.revision
         try:
             return await self.connection.call(
-                lambda stubs: stubs.kv.Range, request, repeatable=True, linearizable=past == 0
+                lambda stubs: stubs.kv.Range, request, repeatable=True, linearizable=past == 0, urgent=urgent
             )
         except RequestRefused as refused:
             if "compacted" in str(refused):

@@ -144,6 +144,7 @@ class Connection:
         writes: bool = False,
         linearizable: bool = True,
         within_s: float | None = None,
+        urgent: bool = False,
     ) -> Any:
         """One unary call, tried on every endpoint at most twice.
 
@@ -151,6 +152,7 @@ class Connection:
             it surely was never sent.
         :param writes: it matters whether it was done, although it is repeatable.
         :param within_s: the deadline of all tries together; each has a share of it, of ``call_timeout_s`` at most.
+        :param urgent: use the connection that keepalives have to themselves.
         :raises EtcdUnavailable: nothing was done. :raises AmbiguousWrite: it is not known.
         :raises RequestRefused: etcd refused it (or a subclass), and nothing was done.
         :raises HistoryWentBack: the store did; from then on nothing is sent, because each write would
@@ -164,7 +166,9 @@ class Connection:
         while (timeout_s := await tries.another()) is not None:
             endpoint = self.endpoint
             try:
-                response = await self._try(method, request, endpoint, timeout_s=timeout_s, writes=writes)
+                response = await self._try(
+                    method, request, endpoint, timeout_s=timeout_s, writes=writes, urgent=urgent
+                )
             except _TokenRefused as refused:
                 tries.token_refused(endpoint, str(refused))
             except _Unanswered as failed:
@@ -185,12 +189,19 @@ class Connection:
         raise tries.outcome()
 
     async def _try(
-        self, method: Callable[[Stubs], Any], request: Any, endpoint: str, *, timeout_s: float, writes: bool
+        self,
+        method: Callable[[Stubs], Any],
+        request: Any,
+        endpoint: str,
+        *,
+        timeout_s: float,
+        writes: bool,
+        urgent: bool,
     ) -> Any:
         """The answer of one endpoint. :raises EtcdError: what it refused for good, and did not do."""
         began_at, token, sent_at = time.monotonic(), None, None
         try:
-            channel = self.channels.take(endpoint)
+            channel = self.channels.take(endpoint, urgent=urgent)
             try:
                 if self.auth.is_needed:
                     token = await self.auth.token(channel.stubs, timeout_s=timeout_s)

@@ -26,7 +26,7 @@ async def keep_alive_once(connection: Connection, lease_id: int, *, timeout_s: f
     """
     endpoint = connection.endpoint
     try:
-        async with connection.channels.use(endpoint) as stubs:
+        async with connection.channels.use(endpoint, urgent=True) as stubs:
             response = await _answer(connection, stubs, lease_id, timeout_s)
     except TimeoutError:
         connection.move_on(endpoint)

@@ -94,7 +94,7 @@ class Tenure(ABC):
 
     async def confirm(self, sent_at: float) -> None:
         """Extend trust after an acknowledged keepalive, if the key is still ours. :raises EtcdError: no answer."""
-        found = await self.etcd.get(self.key)
+        found = await self.etcd.get(self.key, urgent=True)
         if self._ended.is_set():
             return  # it was given up meanwhile, and its key may be gone by that
         if found is None or found.create_revision != self.create_revision:

@@ -1,6 +1,7 @@
 """The feed at scale: a reader wakes up for its own job only, and a large listing does not stall the event loop."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -122,6 +123,7 @@ async def test_event_loop_turns_while_a_large_listing_is_decoded_and_applied(
     keys = Keys(namespace)
     since_turn = {"decoded": 0, "applied": 0}
     most = dict(since_turn)
+    collecting: list[bool] = []
 
     def count(what: str) -> None:
         since_turn[what] += 1
@@ -129,6 +131,7 @@ async def test_event_loop_turns_while_a_large_listing_is_decoded_and_applied(
 
     def counting_decode(kind: Kind, kv: KeyValue) -> Stored[Any]:
         count("decoded")
+        collecting.append(gc.isenabled())
         return decode(kind, kv)
 
     class CountingView(View):
@@ -156,3 +159,4 @@ async def test_event_loop_turns_while_a_large_listing_is_decoded_and_applied(
         turning.cancel()
     assert len(view.records[Kind.PROGRESS]) == RECORDS
     assert max(most.values()) <= RECORDS // 5
+    assert (any(collecting), gc.isenabled()) == (False, True), "the garbage collector ran, or is off for good"

@@ -191,9 +191,9 @@ async def test_who_is_cancelled_while_it_begins_leaves_no_reporter(
     class Slow(Etcd):
         asked = asyncio.Event()
 
-        async def get(self, key: str, *, revision: int = 0):  # type: ignore[no-untyped-def]
+        async def get(self, key: str, *, revision: int = 0, urgent: bool = False):  # type: ignore[no-untyped-def]
             self.asked.set()
-            return await super().get(key, revision=revision)
+            return await super().get(key, revision=revision, urgent=urgent)
 
     async with Slow([etcd.endpoint]) as client, await Session.open(client, TIMING) as session:
         progress = Progress(client, "import", namespace=namespace)

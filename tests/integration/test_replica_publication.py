@@ -33,8 +33,8 @@ class _Interrupted(Etcd):
     key = ""
     meanwhile: Callable[[], Awaitable[object]] | None = None
 
-    async def get(self, key: str) -> KeyValue | None:
-        found = await super().get(key)
+    async def get(self, key: str, *, revision: int = 0, urgent: bool = False) -> KeyValue | None:
+        found = await super().get(key, revision=revision, urgent=urgent)
         if key == self.key and self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()

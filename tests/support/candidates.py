@@ -33,10 +33,10 @@ class Observed(Unanswered):
         self.acknowledged.put_nowait(sent_at)
         return ttl_s
 
-    async def get(self, key: str, *, revision: int = 0) -> KeyValue | None:
+    async def get(self, key: str, *, revision: int = 0, urgent: bool = False) -> KeyValue | None:
         if self.reads_fail:
             raise EtcdUnavailable(self.connection.endpoints, "no quorum")
-        return await super().get(key, revision=revision)
+        return await super().get(key, revision=revision, urgent=urgent)
 
     async def txn(
         self,
