@@ -4,11 +4,27 @@ import os
 import signal
 import subprocess
 import sys
-from multiprocessing import resource_tracker
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from leaderjob.clock import boottime
 from leaderjob.execution.guard import Guard
 from leaderjob.execution.process_tree import is_descendant, is_resource_tracker, kill_if
+
+
+@contextmanager
+def running_tracker() -> Iterator[int]:
+    """The pid of a resource tracker that has begun, and waits for what is said on its pipe."""
+    reader, writer = os.pipe()
+    code = f"from multiprocessing.resource_tracker import main; print(flush=True); main({reader})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, pass_fds=[reader]) as tracker:
+        os.close(reader)
+        try:
+            assert tracker.stdout is not None
+            tracker.stdout.readline()
+            yield tracker.pid
+        finally:
+            os.close(writer)
 
 
 def test_a_pid_that_is_not_meant_any_more_is_spared() -> None:
@@ -20,13 +36,9 @@ def test_a_pid_that_is_not_meant_any_more_is_spared() -> None:
 
 
 def test_resource_tracker_is_known_by_its_arguments() -> None:
-    tracker = resource_tracker.ResourceTracker()
-    tracker.ensure_running()
-    try:
-        assert is_resource_tracker(tracker._pid)  # type: ignore[attr-defined]
+    with running_tracker() as pid:
+        assert is_resource_tracker(pid)
         assert not is_resource_tracker(os.getpid())
-    finally:
-        tracker._stop()  # type: ignore[attr-defined]
 
 
 def test_process_with_several_threads_is_no_resource_tracker() -> None:
@@ -39,10 +51,6 @@ def test_process_with_several_threads_is_no_resource_tracker() -> None:
 
 
 def test_resource_tracker_is_not_spared_beyond_the_deadline() -> None:
-    tracker = resource_tracker.ResourceTracker()
-    tracker.ensure_running()
-    try:
-        assert tracker._pid in Guard(boottime() + 1000, 0.0, None, "")._spared()  # type: ignore[attr-defined]
+    with running_tracker() as pid:
+        assert pid in Guard(boottime() + 1000, 0.0, None, "")._spared()
         assert Guard(boottime(), 0.0, None, "")._spared() == []
-    finally:
-        tracker._stop()  # type: ignore[attr-defined]
