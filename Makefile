@@ -23,7 +23,11 @@ demo: venv-demo ## start a cluster of three replicas and an etcd on this machine
 
 .PHONY: test
 test: venv-dev ## run the tests: unit, integration against real etcd, faults, models
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 -m "not slow" $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 -m "not slow and not long" $(TESTS) $(ARGS)
+
+.PHONY: test-long
+test-long: venv-dev ## run the tests that take a good part of a minute each: whole clusters, containers, random faults
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 -m "long and not slow" $(TESTS) $(ARGS)
 
 .PHONY: test-all
 test-all: venv-dev ## run the unit tests on every Python >= 3.11 of this machine

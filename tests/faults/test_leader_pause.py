@@ -30,6 +30,7 @@ def cluster(etcd: EmbeddedEtcd, namespace: str, tmp_path: Path) -> Iterator[Clus
         yield cluster
 
 
+@pytest.mark.long
 def test_a_leader_that_wakes_up_about_to_publish_publishes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     before = cluster.ended("files", cluster.trigger("files", text="before")).version
     assert before == 1

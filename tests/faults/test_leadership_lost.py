@@ -99,6 +99,7 @@ def held_s(three: Fleet, begun: Begun) -> float:
     return float(stored.record.attempts[1].started.timestamp() - led_since(view))
 
 
+@pytest.mark.long
 def test_a_firewall_that_rejects_between_replicas_moves_office_and_the_run_waits_for_the_ttl(
     three: Fleet, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def told(struck: Struck) -> None:
         ),
     ],
 )
+@pytest.mark.long
 def test_a_sequence_of_random_faults_violates_nothing(
     tmp_path: Path, seed: int, faults: int, among: list[Fault], binary: Path
 ) -> None:

@@ -85,6 +85,7 @@ def all_fires_are_accounted_for(view: View) -> bool:
     return {later - earlier for earlier, later in pairwise(fires)} == {1.0}
 
 
+@pytest.mark.long
 def test_a_full_store_costs_nobody_office_and_work_goes_on_when_there_is_room(three: Fleet) -> None:
     more_ticks(three, 1)
     leader, token, before = three.leader(), three.token(), len(three.leader().events())

@@ -48,6 +48,7 @@ def three(cluster: Fleet) -> Iterator[Fleet]:
     ],
     ids=["worker killed", "guard killed", "guard stopped"],
 )
+@pytest.mark.long
 def test_a_lost_guard_or_worker_costs_one_run_and_nobody_office(
     three: Fleet, tmp_path: Path, whom: str, number: signal.Signals, why: str
 ) -> None:

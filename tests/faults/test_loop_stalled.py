@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.run import Outcome
 from leaderjob.records.keys import Kind
@@ -139,6 +141,7 @@ def waits(ctx, effects: str, gate: str) -> None:
 
 
 @needs_faketime
+@pytest.mark.long
 def test_a_run_goes_on_though_its_leaders_clock_is_set_an_hour_ahead_and_back(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_store_restored_while_all_replicas_were_stopped_is_not_led_on_until_it
     leads_again(two, above=token)
 
 
+@pytest.mark.long
 def test_writes_of_others_may_have_brought_the_revision_up_again(two: Cluster, backup: Backup) -> None:
     token = token_of_current(two)
     stop(two)
@@ -135,6 +136,7 @@ def test_writes_of_others_may_have_brought_the_revision_up_again(two: Cluster, b
     leads_again(two, above=token)
 
 
+@pytest.mark.long
 def test_who_knows_nothing_of_the_old_store_does_not_lead_either(two: Cluster, backup: Backup) -> None:
     stop(two)
     run_async(backup.restore())
@@ -164,6 +166,7 @@ def test_a_store_that_was_wiped_is_not_led_on_until_it_is_accepted(
     leads_again(two, above=token)
 
 
+@pytest.mark.long
 def test_a_replica_of_another_store_says_what_to_do(two: Cluster, own_etcd: EmbeddedEtcd) -> None:
     build(two, "first")
     stop(two)

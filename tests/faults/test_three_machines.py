@@ -141,6 +141,7 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
         yield found
 
 
+@pytest.mark.long
 def test_who_follows_the_page_has_a_cluster_that_outlives_a_process_and_a_machine(deployed: Deployed) -> None:
     leader = deployed.eventually("somebody leads", lambda: deployed.leader("m1"))
     done = deployed.shell(deployed.machines["m1"], deployed.look.splitlines()[1])

@@ -34,6 +34,7 @@ def _with_cluster(directory: Path, play: Callable[[Any], Awaitable[None]], *, tt
     run_with_streams(main(), timeout_s=LIMIT_S)
 
 
+@pytest.mark.long
 def test_trials_follow_each_other_and_each_begins_with_a_whole_cluster(tmp_path: Path) -> None:
     from takeover import faults
 

@@ -221,6 +221,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield root
 
 
+@pytest.mark.long
 def test_the_steps_of_the_container_make_a_replica_that_is_found_healthy(
     container: Path, etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:

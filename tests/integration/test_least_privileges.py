@@ -141,6 +141,7 @@ def test_a_wrong_password_and_a_missing_user_are_one_sentence(etcd_of_the_page: 
     assert "demands a user" in nobody.stderr
 
 
+@pytest.mark.long
 def test_a_permission_that_is_revoked_is_reported_once_and_given_back_it_leads_again(
     etcd_of_the_page: SecureEtcd, replica: Path
 ) -> None:

@@ -22,6 +22,7 @@ def three(etcd: EmbeddedEtcd, namespace: str, directory: Path, *, drain: str) ->
 
 
 @pytest.mark.timeout_s(180)
+@pytest.mark.long
 def test_a_long_run_ends_in_its_first_attempt_while_three_replicas_are_restarted_as_the_page_says(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_long_run_ends_in_its_first_attempt_while_three_replicas_are_restarted
 
 
 @pytest.mark.timeout_s(180)
+@pytest.mark.long
 def test_four_orderly_restarts_in_a_row_abandon_no_run_that_allows_one_lost_leader(
     etcd: EmbeddedEtcd, namespace: str, tmp_path: Path
 ) -> None:
