@@ -9,6 +9,7 @@ from leaderjob.etcd.client import Etcd
 from leaderjob.etcd.errors import (
     AmbiguousWrite,
     AuthenticationFailed,
+    ClientClosed,
     Compacted,
     EtcdError,
     EtcdUnavailable,
@@ -44,6 +45,7 @@ __all__ = [
     "AmbiguousWrite",
     "AuthenticationFailed",
     "Batch",
+    "ClientClosed",
     "Compacted",
     "Compare",
     "Delete",

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from leaderjob.etcd.errors import EtcdError
+from leaderjob.etcd.errors import ClientClosed
 from leaderjob.etcd.rpc import Stubs
 from leaderjob.tls import CertificateFiles, Fresh, Pem
 
@@ -48,7 +48,7 @@ class Channels:
 
     @asynccontextmanager
     async def use(self, endpoint: str, *, urgent: bool = False) -> AsyncIterator[Stubs]:
-        """The stubs for one call there, which must be over at the end. :raises EtcdError: this is closed."""
+        """The stubs for one call there, which must be over at the end. :raises ClientClosed: this is closed."""
         channel = self.take(endpoint, urgent=urgent)
         try:
             yield channel.stubs
@@ -58,7 +58,7 @@ class Channels:
     def take(self, endpoint: str, *, urgent: bool = False) -> "Channel":
         """What :meth:`use` does in two steps, for calls that take less time than a context manager would add."""
         if self._closed:
-            raise EtcdError("this etcd client is closed")
+            raise ClientClosed
         channel = self._in_use.get((endpoint, urgent))
         if channel is None:
             channel = self._in_use[endpoint, urgent] = Channel(endpoint, self._pem)

@@ -49,6 +49,13 @@ class OtherCluster(EtcdError):
         )
 
 
+class ClientClosed(EtcdError):
+    """This etcd client is closed: nothing more can be sent or learned."""
+
+    def __init__(self) -> None:
+        super().__init__("this etcd client is closed")
+
+
 class HistoryWentBack(EtcdError):
     """The store's revision fell below one seen before: it was restored from a backup or reset."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from leaderjob.errors import LeaderjobError
 from leaderjob.etcd import (
     AmbiguousWrite,
+    ClientClosed,
     Compare,
     EtcdError,
     EtcdUnavailable,
@@ -67,7 +68,7 @@ class FencedWriter:
         same write cannot be committed twice. Waits while etcd does not answer, as long as the term is
         trusted.
 
-        :raises AmbiguousWrite: it got no answer, and has been refused since, for 10 s: it may be done, not done, or be
+        :raises AmbiguousWrite: it got no answer, and has been refused since, for 10 s, or the client was closed: it may be done, not done, or be
             done later. :raises EtcdError: it was refused, and is not done.
         :raises Conflict: a compare does not hold, and nothing was written.
         :raises NotLeader: a newer term is in office. :raises TermLost: the trust deadline has passed.
@@ -100,7 +101,7 @@ class FencedWriter:
                 if not ambiguous or isinstance(refusal, HistoryWentBack):
                     raise
                 refused_at = refused_at or time.monotonic()
-                if time.monotonic() - refused_at >= _REFUSED_FOR_S:
+                if isinstance(refusal, ClientClosed) or time.monotonic() - refused_at >= _REFUSED_FOR_S:
                     raise self._in_doubt(refusal) from refusal
                 self._tell(refusal, told)
             else:

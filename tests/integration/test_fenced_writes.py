@@ -226,6 +226,14 @@ async def test_a_refusal_that_lasts_leaves_the_caller_the_doubt_which_can_be_set
         assert await it.outside.get(it.key) == settled
 
 
+@pytest.mark.timeout_s(5)
+async def test_a_client_that_is_closed_leaves_the_doubt_at_once(etcd: EmbeddedEtcd, namespace: str) -> None:
+    async with desk(etcd, namespace) as it:
+        it.client.fates, it.client.meanwhile = ["never"], it.client.close
+        with pytest.raises(AmbiguousWrite, match="client is closed"):
+            await it.writer.commit([absent(it.key)], [Put(it.key, b"1")])
+
+
 async def test_what_is_gone_needs_no_settling(etcd: EmbeddedEtcd, namespace: str) -> None:
     async with desk(etcd, namespace) as it:
         await it.writer.settle(it.key)
