@@ -1,7 +1,7 @@
 # Everything runs in the project's own virtualenv, .venv, which is made when it is missing or out of date.
 #   PYTHON=/path/to/python3.12   make it with this interpreter
 #   TESTS=tests/unit/test_x.py   what `make test` runs
-#   WORKERS=3                    in how many processes: most tests wait for something, so three suit two cores
+#   WORKERS=4                    in how many processes: most tests wait for something, so four suit two cores
 #   ARGS="..."                   more arguments for the program that the target runs
 
 SHELL := /bin/sh
@@ -9,7 +9,7 @@ SHELL := /bin/sh
 
 PYTHON ?=
 TESTS ?= tests/faults tests/integration tests/property tests/unit
-WORKERS ?= 3
+WORKERS ?= 4
 ARGS ?=
 BIN := .venv/bin
 

@@ -2,10 +2,13 @@
 
 import http.client
 import json
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from leaderjob.clock import utcnow
 from leaderjob.embedded.etcd import EmbeddedEtcd
 from leaderjob.model.run import Outcome, Run
 from leaderjob.records.keys import Kind
@@ -110,6 +113,11 @@ def test_a_replica_without_jobs_leads_alone_and_the_fires_it_lets_pass_are_told_
         wait_for_line(two["bad"], "leads_without_jobs")
         view = two.until("it is noted", lambda view: bool(view.records[Kind.LACKING]))
         before = view.timetable("ticks")
+        noted = next(iter(view.records[Kind.LACKING].values())).record.since
+        while utcnow() < noted + timedelta(
+            seconds=2
+        ):  # a fire is due each second, now while nobody has the job
+            time.sleep(0.05)
         two["good"].start()
         two.until("it leads", lambda view: leads(view) == "good", timeout_s=30)
         assert before is not None
